@@ -1,0 +1,1 @@
+"""The rooms, one per concern; they never import one another."""

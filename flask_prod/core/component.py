@@ -1,0 +1,186 @@
+"""The leaf that every room imports: what a component is, and what it may contribute.
+
+A component returns its contribution and pushes nothing into other rooms. Health, metrics, logs and the CLI
+read contributions; no room knows that they exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
+
+from .ports import Meter
+from .record import RequestRecord
+from .settings import Section, ServiceSettings
+
+if TYPE_CHECKING:
+    import click
+    from flask import Flask
+    from werkzeug.exceptions import HTTPException
+    from werkzeug.wrappers import Response
+
+SettingsT = TypeVar("SettingsT", bound=Section)
+HandleT = TypeVar("HandleT")
+
+HeaderList: TypeAlias = list[tuple[str, str]]
+
+
+class Stage(IntEnum):
+    """Where in the one pass a step is asked; pipeline.py runs the stages in this order.
+
+    Stages before `HTTPS` run at WSGI level, before Flask builds a context. The others run after routing and
+    before the application's own before_request functions.
+    """
+
+    PROXY = 1
+    IDENTITY = 2
+    HOST = 4
+    PREFLIGHT = 5
+    HTTPS = 6
+    LIMIT = 7
+    CACHE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A guard: asked at its stage, it lets the request pass (None) or answers it.
+
+    A returned HTTPException is raised where Flask can still show the user's own error handlers; at WSGI level it
+    is rendered by the error pages.
+    """
+
+    stage: Stage
+    ask: Callable[[RequestRecord], Response | HTTPException | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check saw: `status` is ok, warn or fail; `detail` is one sentence without secrets."""
+
+    status: str = "ok"
+    detail: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A health check: returns None or a Finding, raises when the thing is down.
+
+    `timeout` is in seconds; None means HEALTH_TIMEOUT. `ready` lets a failure take the instance out of the
+    load balancer, which is right for local state and wrong for a dependency that all instances share.
+    """
+
+    name: str
+    probe: Callable[[], Finding | None]
+    critical: bool = True
+    ready: bool = False
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something worth a log line and, from severity error on, an error report: `prod.breaker.opened`.
+
+    Names are dotted and stable; `fields` hold no secrets. Severity is a `logging` level name in lower case.
+    """
+
+    name: str
+    message: str
+    severity: str = "info"
+    fields: Mapping[str, object] = field(default_factory=dict)
+
+
+class Installed(Protocol):
+    """What a component may ask while it is being installed."""
+
+    @property
+    def app(self) -> Flask:
+        """The application the kit is being installed on."""
+
+    @property
+    def service(self) -> ServiceSettings:
+        """Who this service is: name, version, environment, namespace."""
+
+    @property
+    def contributions(self) -> Mapping[str, Contribution[Any]]:
+        """All contributions by component name; complete once `init_app` has returned."""
+
+    @property
+    def meter(self) -> Meter:
+        """Where a component makes metrics of its own, to be called during `install`."""
+
+    def handle(self, name: str) -> Any:
+        """What an earlier component gives to others, or None when it is left out."""
+
+    def emit(self, event: Event) -> None:
+        """Tell every room that listens; never raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution(Generic[HandleT]):
+    """All that a component adds to an application; every field is optional."""
+
+    handle: HandleT
+    """What other components get from `kit.handle(name)`, and users from `prod.get(name)`."""
+
+    steps: tuple[Step, ...] = ()
+    """Guards of the one pass; only these may answer."""
+
+    headers: Callable[[RequestRecord, HeaderList], None] | None = None
+    """Adds to the headers of every answer, whatever its status and whoever gave it."""
+
+    observe: Callable[[RequestRecord], None] | None = None
+    """Told when the body is closed; can neither change nor fail the answer."""
+
+    on_event: Callable[[Event], None] | None = None
+    """Told of every event of this application's rooms."""
+
+    render: Callable[[RequestRecord, HTTPException], Response] | None = None
+    """Draws the answer for an error that no handler of the user answered; one room at most."""
+
+    meter: Meter | None = None
+    """Where components installed later make metrics of their own; one room at most."""
+
+    operational: tuple[str, ...] = ()
+    """Paths of probes and scrapes; one that ends in a slash covers the paths below it."""
+
+    checks: tuple[Check, ...] = ()
+    """Questions that `/health` and `flask prod health` ask."""
+
+    commands: tuple[click.Command, ...] = ()
+    """Commands that appear under `flask prod`."""
+
+    start: Callable[[], None] | None = None
+    """Called once in each serving process, after the fork: the place to start threads."""
+
+    after_fork: Callable[[], None] | None = None
+    """Called in every forked child: drop what the parent still owns, without closing it."""
+
+    close: Callable[[], None] | None = None
+    """Called once when the process ends, in reverse order of installation."""
+
+
+class Component(Generic[SettingsT, HandleT]):
+    """A room of the house: a name, a section of settings, and `install`.
+
+    `requires` names components that must be there first (they are added), `after` those that come first when
+    they are there at all.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[type[Section]] = Section
+
+    def face(self) -> object | None:
+        """Build the object that users hold before any application exists; None if there is none.
+
+        Called once per kit. What it does in a request belongs to the current application.
+        """
+        return None
+
+    def install(self, app: Flask, settings: SettingsT, kit: Installed) -> Contribution[HandleT]:
+        """Build what one application needs from its validated settings."""
+        raise NotImplementedError

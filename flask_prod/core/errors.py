@@ -1,0 +1,41 @@
+"""What goes wrong before the first request, said so that the reader knows what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class ProdKitError(Exception):
+    """Any error that flask-prod raises on purpose."""
+
+
+class ConfigError(ProdKitError):
+    """The application cannot start as configured; `problems` has one sentence per finding."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"flask-prod cannot start:\n{lines}"
+
+
+class MissingExtra(ConfigError):
+    """A room needs a library that is not installed; the message has the exact pip command."""
+
+    def __init__(self, room: str, library: str, extra: str) -> None:
+        self.extra = extra
+        super().__init__([f"{room} needs {library}: pip install 'flask-prod[{extra}]'"])
+
+
+class Unavailable(ProdKitError):
+    """A dependency cannot be reached now; raised at once while its circuit breaker is open."""
+
+
+class SetupFinished(ProdKitError):
+    """`init_app` was called again on an application that already has a kit."""
+
+
+class NotInstalled(ProdKitError):
+    """A room was asked for that this kit leaves out, or before any application exists."""

@@ -1,0 +1,132 @@
+"""The places settings come from, in the order in which they win.
+
+app.config > environment > .env > secret files > profile file > profile shipped with flask-prod > default
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError
+from .settings import Source
+
+SECRETS_DIR = "/run/secrets"
+"""Where Docker and Kubernetes mount secrets by default; SECRETS_DIR names another directory."""
+
+SHIPPED = Path(__file__).parent.parent / "profiles"
+_ENDLESS = 8
+"""More profiles than this inheriting from one another is a mistake, most likely a circle."""
+
+
+def find_sources(config: Mapping[str, Any], root: Path, environ: Mapping[str, str] = os.environ) -> list[Source]:
+    """Return every source for an application whose package lies in *root*, the winning one first.
+
+    ConfigError names a file that cannot be read or understood, and a profile that does not exist.
+    """
+    sources = [Source("app.config", config), Source("environment", environ)]
+    dotenv = Path(environ.get("ENV_FILE") or ".env")
+    if dotenv.is_file():
+        sources.append(Source(str(dotenv), parse_dotenv(_text(dotenv))))
+    sources.append(Source("secret file", read_secret_files(sources)))
+
+    name = next((str(s.values["ENVIRONMENT"]) for s in sources if s.values.get("ENVIRONMENT")), "production")
+    sources += read_profiles(name, _profile_folders(environ, root))
+    return sources
+
+
+def parse_dotenv(text: str) -> dict[str, str]:
+    """Read NAME=value lines; quotes are taken off, `#` starts a comment, `export` is ignored."""
+    values = {}
+    for raw in text.splitlines():
+        line = raw.strip().removeprefix("export ")
+        name, equals, value = line.partition("=")
+        if not equals or line.startswith("#"):
+            continue
+        value = value.strip()
+        if value[:1] in ("'", '"') and value.endswith(value[0]) and len(value) > 1:
+            value = value[1:-1]
+        else:
+            value = value.split(" #", 1)[0].rstrip()
+        values[name.strip()] = value
+    return values
+
+
+def read_secret_files(sources: list[Source]) -> dict[str, str]:
+    """Return what NAME_FILE variables point to, and the files of the secrets directory by their names."""
+    folder = next((str(s.values["SECRETS_DIR"]) for s in sources if s.values.get("SECRETS_DIR")), SECRETS_DIR)
+    values = {}
+    if os.path.isdir(folder):
+        for path in Path(folder).iterdir():
+            if path.is_file() and not path.name.startswith(".") and os.access(path, os.R_OK):
+                values[path.name.upper()] = _text(path).rstrip("\r\n")
+    for source in reversed(sources):
+        for name, path in source.values.items():
+            if name.endswith("_FILE") and name not in _NOT_A_SECRET and isinstance(path, str) and path:
+                values.update(_secret(name, Path(path)))
+    return values
+
+
+def read_profiles(name: str, folders: list[Path]) -> Iterator[Source]:
+    """Yield the profile *name* and those it inherits from, then the one that flask-prod ships."""
+    own = _chain(name, folders)
+    yield from own
+    shipped = SHIPPED / f"{name}.toml"
+    if shipped.is_file():
+        yield Source(f"profile {name} of flask-prod", _toml(shipped))
+    elif not own:
+        raise ConfigError(
+            [f"ENVIRONMENT is {name!r}, but there is no config/{name}.toml; write one, or use development, test, "
+             "staging or production."]
+        )  # fmt: skip
+
+
+_NOT_A_SECRET = frozenset({"ENV_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"})
+
+
+def _secret(name: str, path: Path) -> dict[str, str]:
+    # Other software has variables that end in _FILE too (SSL_CERT_FILE): one that points nowhere is reported
+    # only if a section asks for its value, as a missing setting would be.
+    if not path.is_file():
+        return {}
+    return {name.removesuffix("_FILE"): _text(path).rstrip("\r\n")}
+
+
+def _chain(name: str, folders: list[Path]) -> list[Source]:
+    found: list[Source] = []
+    wanted: str | None = name
+    while wanted and len(found) < _ENDLESS:
+        path = next((f / f"{wanted}.toml" for f in folders if (f / f"{wanted}.toml").is_file()), None)
+        if path is None:
+            if found:
+                raise ConfigError([f"{found[-1].name} inherits {wanted!r}, but there is no config/{wanted}.toml."])
+            return found
+        values = _toml(path)
+        wanted = values.pop("inherits", None)
+        found.append(Source(f"config/{path.name}", values))
+    if wanted:
+        raise ConfigError([f"config/{name}.toml inherits from itself by way of {wanted!r}."])
+    return found
+
+
+def _profile_folders(environ: Mapping[str, str], root: Path) -> list[Path]:
+    if environ.get("CONFIG_DIR"):
+        return [Path(environ["CONFIG_DIR"])]
+    return list(dict.fromkeys((Path.cwd() / "config", root.parent / "config", root / "config")))
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path} is not valid TOML: {error}"]) from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path} cannot be read: {error}"]) from error

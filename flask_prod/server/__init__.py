@@ -1,0 +1,1 @@
+"""The world outside a request: gunicorn, the RQ worker, the embedded Valkey."""
