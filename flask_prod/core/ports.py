@@ -1,4 +1,4 @@
-"""How rooms use one another without importing one another: protocols, and what stands in when a room is left out."""
+"""How rooms use one another without imports: protocols, and what stands in when a room is left out."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ ENTRY_POINT_GROUP = "flask_prod.components"
 """Where a third party's distribution names its components."""
 
 BUILT_IN = {
+    "metrics": "flask_prod.components.metrics:Metrics",
     "proxy": "flask_prod.components.proxy:Proxy",
     "logs": "flask_prod.components.logs:Logs",
     "error_tracking": "flask_prod.components.error_tracking:ErrorTracking",
-    "metrics": "flask_prod.components.metrics:Metrics",
     "problems": "flask_prod.components.problems:Problems",
     "headers": "flask_prod.components.headers:SecurityHeaders",
     "cors": "flask_prod.components.cors:Cors",
