@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import count
 from time import perf_counter
@@ -22,6 +23,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
+from .client import READ_AT_ONCE, eager
 from .component import Contribution, HeaderList, Stage, Step
 from .record import RECORD_KEY, RequestRecord, enter, leave
 
@@ -71,6 +73,7 @@ class Pipeline:
         app.wsgi_app = self  # type: ignore[method-assign]
         app.handle_user_exception = self._note_exception  # type: ignore[method-assign, assignment]
         app.make_response = self._draw  # type: ignore[method-assign, assignment]
+        app.test_client_class = eager(app.test_client_class)
         got_request_exception.connect(self._note_signal, app)
         app.before_request_funcs.setdefault(None, []).insert(0, self._ask_routed)
 
@@ -84,14 +87,19 @@ class Pipeline:
         enter(record)
         exchange = Exchange(self, record, start_response)
         try:
-            serve = self._ask_arriving(record) or self._wsgi
-            exchange.body = serve(environ, exchange.begin)
-        except Exception as error:
-            exchange.body = self._crash(exchange, error)
+            self._serve(exchange)
         except BaseException:
             exchange.close()
             raise
-        return exchange
+        return exchange.read() if READ_AT_ONCE in environ and exchange.is_whole else exchange
+
+    def _serve(self, exchange: Exchange) -> None:
+        record = exchange.record
+        try:
+            serve = self._ask_arriving(record) or self._wsgi
+            exchange.body = serve(record.environ, exchange.begin)
+        except Exception as error:
+            exchange.body = self._crash(exchange, error)
 
     def is_operational(self, path: str) -> bool:
         """Tell whether *path* is a probe or a scrape."""
@@ -152,14 +160,13 @@ class Pipeline:
         """Answer what escaped Flask (PROPAGATE_EXCEPTIONS, a raising teardown), unless a test wants to see it."""
         record = exchange.record
         _note(record, error)
-        if self._app.testing or self._app.debug or exchange.started:
+        if self._app.testing or self._app.debug:
             record.outcome = "crashed"
             record.status = record.status or 500
-            exchange.close()
             raise error
         logger.error("%s %s crashed", record.method, record.path, exc_info=error)
         response = self._render(record, InternalServerError(original_exception=error))
-        return response(record.environ, exchange.begin)
+        return response(record.environ, exchange.begin_again if exchange.started else exchange.begin)
 
     def add_headers(self, record: RequestRecord, headers: HeaderList) -> None:
         """Let every room add its headers."""
@@ -181,7 +188,7 @@ class Pipeline:
 class Exchange:
     """One answer on its way out: sees its start, counts its bytes, and closes its record."""
 
-    __slots__ = ("_done", "_pipeline", "_start_response", "body", "record", "started")
+    __slots__ = ("_done", "_pipeline", "_start_response", "body", "headers", "record", "started")
 
     def __init__(self, pipeline: Pipeline, record: RequestRecord, start_response: StartResponse) -> None:
         self._pipeline = pipeline
@@ -190,16 +197,36 @@ class Exchange:
         self.record = record
         self.started = False
         self.body: Iterable[bytes] = ()
+        self.headers: HeaderList = []
+
+    @property
+    def is_whole(self) -> bool:
+        """True unless the answer is a stream of unknown length."""
+        return any(name.lower() == "content-length" for name, _ in self.headers)
+
+    def read(self) -> list[bytes]:
+        """Read the body and end the record at once, so that a test sees what its request left behind."""
+        try:
+            return list(self)
+        finally:
+            self.close()
 
     def begin(self, status: str, headers: HeaderList, exc_info: ExcInfo = None) -> Callable[[bytes], object]:
         """Add the kit's headers and start the answer."""
         self.started = True
+        self.headers = headers
         self.record.status = int(status[:3])
         headers.append(("X-Request-ID", self.record.request_id))
         self._pipeline.add_headers(self.record, headers)
         if exc_info is None:
             return self._start_response(status, headers)
         return self._start_response(status, headers, exc_info)
+
+    def begin_again(
+        self, status: str, headers: HeaderList, _exc_info: ExcInfo = None
+    ) -> Callable[[bytes], object]:
+        """Replace an answer of which nothing has been sent yet, by the exception that is being handled."""
+        return self.begin(status, headers, sys.exc_info())
 
     def __iter__(self) -> Iterator[bytes]:
         record = self.record
