@@ -1,0 +1,76 @@
+"""From a database's error to the answer that helps the client: 503 to try again soon, 504 for a slow query."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from werkzeug.exceptions import GatewayTimeout, HTTPException, ServiceUnavailable
+
+from flask_prod.core.ports import CounterPort
+
+RETRY_AFTER = 1
+"""Seconds; a pool frees a connection, and a restarted server answers, within about this time."""
+
+_TRANSLATED = (PoolTimeout, OperationalError, InterfaceError)
+_QUERY_CANCELED = "57014"
+"""The SQLSTATE of PostgreSQL for a statement that ran into statement_timeout."""
+
+_SQLITE_BUSY = 5
+
+
+def translate_errors(app: Flask, counter: CounterPort) -> None:
+    """Answer 503 and 504 where the application has no error handler of its own for these exceptions."""
+    handlers = app.error_handler_spec[None][None]
+
+    def answer(error: Exception) -> Any:
+        own = _own_handler(app, error, answer)
+        found = None if own is not None and own[1] else explain(error)
+        if found is not None:
+            counter.inc(found[0])
+            return found[1]
+        if own is not None:
+            return app.ensure_sync(own[0])(error)
+        raise error
+
+    for kind in _TRANSLATED:
+        handlers.setdefault(kind, answer)
+
+
+def explain(error: Exception) -> tuple[str, HTTPException] | None:
+    """Return the reason in one word and the answer, None for an error that is the application's own."""
+    if isinstance(error, PoolTimeout):
+        return "pool", ServiceUnavailable("All database connections are in use.", retry_after=RETRY_AFTER)
+    if not isinstance(error, DBAPIError):
+        return None
+    if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED:
+        return "statement", GatewayTimeout("A database query took too long.")
+    if _is_outage(error):
+        return "server", ServiceUnavailable("The database cannot be reached.", retry_after=RETRY_AFTER)
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY:
+        return "locked", ServiceUnavailable("The database is busy.", retry_after=RETRY_AFTER)
+    return None
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    # An error without a statement comes from opening a connection, unless it is one of COMMIT with a code.
+    no_connection = error.statement is None and getattr(error.orig, "sqlstate", None) is None
+    return error.connection_invalidated or (no_connection and not hasattr(error.orig, "sqlite_errorcode"))
+
+
+def _own_handler(
+    app: Flask, error: Exception, ours: Callable[[Exception], Any]
+) -> tuple[Callable[[Any], Any], bool] | None:
+    """Return the user's nearest handler for a base class, and whether it is one of SQLAlchemy's classes.
+
+    Ours is registered for a class below: without this, it would hide `errorhandler(SQLAlchemyError)`.
+    """
+    handlers = app.error_handler_spec[None][None]
+    for kind in type(error).__mro__:
+        handler = handlers.get(kind)
+        if handler is not None and handler is not ours:
+            return handler, kind.__module__.startswith("sqlalchemy")
+    return None

@@ -1,0 +1,147 @@
+"""Build an engine with the defaults that production needs; knows nothing of Flask."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
+from sqlalchemy.pool import StaticPool
+
+from flask_prod.core.errors import ConfigError, MissingExtra
+
+from . import sqlite
+from .settings import DatabaseSettings
+
+POOL_TIMEOUT = 1.5
+"""Seconds that a request waits for a connection; TRUST: refused within 2 s rather than queued."""
+
+_ALIASES = {"postgres": "postgresql", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+"""What people write, and what SQLAlchemy or our extras call it."""
+
+_EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
+_IDLE_SINCE = "flask_prod_idle_since"
+
+
+def parse_url(text: str) -> URL:
+    """Return *text* as an address; ConfigError when it is none, without showing it: it may hold a password."""
+    try:
+        url = make_url(text.strip())
+    except (exc.ArgumentError, ValueError):
+        raise ConfigError(
+            [
+                "DATABASE_URL must be an address such as postgresql://user:password@host:5432/name or sqlite:////path."
+            ]
+        ) from None
+    return url.set(drivername=_ALIASES.get(url.drivername, url.drivername))
+
+
+def default_url(folder: str, service: str) -> URL:
+    """Return the address of the SQLite file that is used where no DATABASE_URL is set."""
+    return URL.create("sqlite", database=str(Path(folder) / f"{service}.db"))
+
+
+def build_engine(url: URL, settings: DatabaseSettings, name: str) -> Engine:
+    """Return an engine that has not connected yet; *name* is what the server shows as the client's name.
+
+    MissingExtra when the driver of PostgreSQL or MySQL is not installed, ConfigError when another one is not.
+    """
+    options = _dialect_options(url, settings, name)
+    if options.get("poolclass") is not StaticPool:
+        options |= _pool_options(settings)
+    try:
+        engine = create_engine(url, pool_pre_ping=True, **options)
+    except exc.NoSuchModuleError:
+        raise ConfigError([f"DATABASE_URL names {url.drivername}, which SQLAlchemy does not know."]) from None
+    except ImportError as error:
+        raise _missing(url, error) from error
+
+    if settings.conn_max_idle_time:
+        _limit_idle_time(engine, settings.conn_max_idle_time)
+    if url.get_backend_name() == "sqlite":
+        sqlite.prepare(engine)
+    return engine
+
+
+def create_folder(url: URL) -> None:
+    """Make the folder of an SQLite file; ConfigError when the file could not be written there."""
+    if url.get_backend_name() != "sqlite" or not sqlite.is_file(url):
+        return
+    path = sqlite.path_of(url)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError([_unwritable(path, error.strerror or "no folder")]) from error
+
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.W_OK):
+        raise ConfigError([_unwritable(path, f"{target} is read-only")])
+
+
+def _unwritable(path: Path, why: str) -> str:
+    return f"The SQLite file {path} cannot be written ({why}): set DATABASE_URL to a place that can."
+
+
+def _pool_options(settings: DatabaseSettings) -> dict[str, Any]:
+    kept = min(settings.max_idle_conns, settings.max_open_conns)
+    return {
+        "pool_size": kept,
+        "max_overflow": settings.max_open_conns - kept,
+        "pool_timeout": POOL_TIMEOUT,
+        "pool_recycle": int(settings.conn_max_lifetime) or -1,
+        "pool_use_lifo": True,  # the fewest connections stay in use, the others reach their idle time
+    }
+
+
+def _dialect_options(url: URL, settings: DatabaseSettings, name: str) -> dict[str, Any]:
+    backend = url.get_backend_name()
+    if backend == "sqlite":
+        return sqlite.options(url)
+    if backend == "postgresql":
+        return {"connect_args": _postgresql(url, settings, name)}
+    if backend in ("mysql", "mariadb"):
+        return {"connect_args": {"connect_timeout": max(1, round(settings.connect_timeout))}}
+    return {}
+
+
+def _postgresql(url: URL, settings: DatabaseSettings, name: str) -> dict[str, Any]:
+    given: dict[str, Any] = {
+        "connect_timeout": max(2, round(settings.connect_timeout)),  # libpq takes 1 for 2
+        "application_name": name,
+        # A peer that vanished without a word is noticed within 10 s, where the system's default is two hours.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 2,
+        "tcp_user_timeout": 10_000,
+    }
+    arguments = {key: value for key, value in given.items() if key not in url.query}
+    options = str(url.query.get("options", ""))
+    if settings.statement_timeout and "statement_timeout" not in options:
+        milliseconds = max(1, round(settings.statement_timeout * 1000))
+        arguments["options"] = f"{options} -c statement_timeout={milliseconds}".strip()
+    return arguments
+
+
+def _missing(url: URL, error: ImportError) -> ConfigError:
+    driver = url.get_driver_name()
+    extra = _EXTRAS.get(driver)
+    if extra is None:
+        return ConfigError([f"DATABASE_URL names {url.drivername}, but its driver is not installed: {error}."])
+    return MissingExtra("database", driver, extra)
+
+
+def _limit_idle_time(engine: Engine, limit: float) -> None:
+    """Replace a connection that lay idle too long: firewalls and servers drop those in silence."""
+
+    def checkin(_connection: object, record: Any) -> None:
+        record.info[_IDLE_SINCE] = monotonic()
+
+    def checkout(_connection: object, record: Any, _proxy: object) -> None:
+        since = record.info.pop(_IDLE_SINCE, None)
+        if since is not None and monotonic() - since > limit:
+            raise exc.DisconnectionError("idle for longer than DATABASE_CONN_MAX_IDLE_TIME")
+
+    event.listen(engine, "checkin", checkin)
+    event.listen(engine, "checkout", checkout)

@@ -1,0 +1,112 @@
+"""What users hold: one engine per application, and one session per application context."""
+
+from __future__ import annotations
+
+import logging
+from typing import cast
+
+from flask import current_app, g, has_app_context
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import QueuePool
+
+from flask_prod.core.component import Finding
+from flask_prod.core.errors import NotInstalled
+from flask_prod.core.kit import current_state
+
+logger = logging.getLogger(__name__)
+
+_SESSION = "_flask_prod_session"
+
+
+class AppDatabase:
+    """The database of one application; `engine` connects when it is first used."""
+
+    def __init__(self, engine: Engine, *, chosen: bool) -> None:
+        self.engine = engine
+        self.session_factory: sessionmaker[Session] = sessionmaker(engine)
+        self._chosen = chosen
+        self._inherited: list[object] = []
+
+    @property
+    def session(self) -> Session:
+        """The session of the current application context: made when first asked for, closed when the context ends.
+
+        Nothing is committed by itself: what was not committed is rolled back.
+        """
+        session: Session | None = g.get(_SESSION)
+        if session is None:
+            session = self.session_factory()
+            setattr(g, _SESSION, session)
+        return session
+
+    def close_session(self, _error: BaseException | None = None) -> None:
+        """End the session of the current context, if there is one; never raises, for other teardowns wait."""
+        session: Session | None = g.pop(_SESSION, None)
+        if session is None:
+            return
+        try:
+            session.close()
+        except Exception:
+            logger.warning("A database session could not be closed; its connection is dropped.", exc_info=True)
+            session.invalidate()
+
+    def ping(self) -> Finding | None:
+        """Ask the server for `SELECT 1`; raises when it does not answer."""
+        if not self._chosen and not self._used():
+            return Finding(detail="not used: DATABASE_URL is not set and nothing was stored")
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+        except PoolTimeout:
+            return Finding("warn", "every connection of this process is in use")
+        return None
+
+    def _used(self) -> bool:
+        pool = cast(QueuePool, self.engine.pool)
+        return pool.checkedin() + pool.checkedout() > 0
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections alone: two processes on one socket read each other's rows."""
+        # Kept for the life of the child: whatever Python collects is closed, and closing tells the server goodbye.
+        self._inherited.append(self.engine.pool)
+        if has_app_context() and _SESSION in g:
+            self._inherited.append(g.pop(_SESSION))
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self.engine.dispose()
+
+
+class DatabaseFace:
+    """`prod.db`: what it gives belongs to the current application."""
+
+    @property
+    def session(self) -> Session:
+        """The session of the current application context; NotInstalled outside of one."""
+        if current_app:
+            session: Session | None = g.get(_SESSION)
+            if session is not None:
+                return session
+        return self._current.session
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the current application."""
+        return self._current.engine
+
+    @property
+    def session_factory(self) -> sessionmaker[Session]:
+        """Makes sessions that nobody closes for you: `with prod.db.session_factory.begin() as session:`."""
+        return self._current.session_factory
+
+    @property
+    def _current(self) -> AppDatabase:
+        contribution = current_state().contributions.get("database")
+        if contribution is None:
+            raise NotInstalled(
+                "database is left out of this application's kit: see only= and without= of ProdKit."
+            )
+        return cast(AppDatabase, contribution.handle)
