@@ -283,7 +283,9 @@ def _split(contributions: Mapping[str, Contribution[Any]]) -> tuple[frozenset[st
 
 def _note(record: RequestRecord | None, error: BaseException) -> None:
     """Remember what is behind a 5xx answer; the first exception is the cause."""
-    if record is not None and record.error is None and (getattr(error, "code", 500) or 500) >= 500:
+    # Other exceptions have a `code` too: SQLAlchemy's is a word, SystemExit's anything.
+    expected = isinstance(error, HTTPException) and (error.code or 500) < 500
+    if record is not None and record.error is None and not expected:
         record.error = error
 
 
