@@ -1,0 +1,1 @@
+"""Side by side: bare Flask, the same libraries composed by hand, and the kit, in one run and as ratios."""

@@ -1,0 +1,57 @@
+"""One application in a process of its own: says `ready`, then serves as many requests as each line of input says.
+
+Run as `python -m bench.child NAME`; answers each line with the seconds that its requests took.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from time import perf_counter
+from typing import Any
+
+from werkzeug.test import EnvironBuilder
+
+WARM_UP = 200
+HEADERS = {
+    "Host": "shop.example",
+    "Origin": "https://shop.example",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "https",
+    "User-Agent": "bench/1.0",
+    "Accept": "application/json",
+}
+
+
+def serve(app: Any, environ: dict[str, Any], times: int) -> float:
+    """Serve *times* requests as a WSGI server would; return the seconds they took."""
+    began = perf_counter()
+    for _ in range(times):
+        body = app(environ.copy(), _start_response)
+        for _chunk in body:
+            pass
+        body.close()
+    return perf_counter() - began
+
+
+def _start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+    if status != "200 OK":
+        raise RuntimeError(f"the benchmark's request was answered with {status}")
+
+
+def main(name: str) -> None:
+    """Build the application and obey."""
+    from bench.apps import APPS
+
+    app = APPS[name]()
+    environ = EnvironBuilder("/api/items/7", headers=HEADERS).get_environ()
+    serve(app, environ, WARM_UP)
+    gc.collect()
+    gc.freeze()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(serve(app, environ, int(line)), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

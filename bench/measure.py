@@ -1,0 +1,126 @@
+"""How instructions, times, import costs are taken, each for three applications in one run."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+NAMES = ("bare", "by_hand", "kit")
+COUNTED = 1000
+"""Requests under callgrind; twice the same figure to about 1 %."""
+ROUNDS, PER_ROUND = 25, 200
+"""Interleaved rounds and requests in each: the medians of the three share the machine's moods."""
+IMPORTS = 7
+
+Figures = dict[str, float]
+
+
+class Child:
+    """One application in a process of its own, optionally under a tool such as valgrind."""
+
+    def __init__(self, name: str, environ: Mapping[str, str], tool: tuple[str, ...] = ()) -> None:
+        self._process = subprocess.Popen(
+            [*tool, sys.executable, "-m", "bench.child", name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, **environ, "PYTHONHASHSEED": "0"},
+        )  # fmt: skip
+        self.pid = self._process.pid
+        self._expect("ready")
+
+    def serve(self, times: int) -> float:
+        """Serve *times* requests; return the seconds they took."""
+        if self._process.stdin is None:
+            raise RuntimeError("the child has no input")
+        self._process.stdin.write(f"{times}\n")
+        self._process.stdin.flush()
+        return float(self._expect(""))
+
+    def end(self) -> str:
+        """End the process and return what it wrote to its error output."""
+        return self._process.communicate(timeout=120)[1]
+
+    def _expect(self, word: str) -> str:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line.startswith(word) or not line:
+            self._process.kill()
+            raise RuntimeError(f"the child said {line!r}:\n{self.end()}")
+        return line
+
+
+@contextlib.contextmanager
+def surroundings(redis_url: str | None, sentry_dsn: str) -> Iterator[Callable[[], dict[str, str]]]:
+    """Give each child what it needs: an own metrics directory, the sink, and Redis if asked for."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+
+        def environ() -> dict[str, str]:
+            metrics = tempfile.mkdtemp(dir=folder)
+            values = {"PROMETHEUS_MULTIPROC_DIR": metrics, "BENCH_SENTRY_DSN": sentry_dsn}
+            return values | ({"REDIS_URL": redis_url} if redis_url else {})
+
+        yield environ
+
+
+def instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+    """Count the CPU instructions of one request by callgrind; a sentence when it is not installed."""
+    if not shutil.which("valgrind") or not shutil.which("callgrind_control"):
+        return "needs valgrind: apt-get install valgrind"
+    return {name: _count(name, environ()) for name in NAMES}
+
+
+def _count(name: str, environ: dict[str, str]) -> float:
+    with tempfile.TemporaryDirectory(prefix="callgrind-") as folder:
+        tool = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out")
+        child = Child(name, environ, tool)
+        _control("-i", "on", child.pid)
+        child.serve(COUNTED)
+        _control("-i", "off", child.pid)
+        said = child.end()
+        totals = re.search(r"Collected\s*:\s*(\d+)", said)
+        if totals is None:
+            raise RuntimeError(f"callgrind counted nothing:\n{said}")
+        return int(totals[1]) / COUNTED
+
+
+def _control(option: str, value: str, pid: int) -> None:
+    subprocess.run(["callgrind_control", option, value, str(pid)], check=True, capture_output=True, timeout=60)
+
+
+def times(environ: Callable[[], dict[str, str]]) -> Figures:
+    """Return the median microseconds of one in-process request, the applications taking turns."""
+    children = {name: Child(name, environ()) for name in NAMES}
+    taken: dict[str, list[float]] = {name: [] for name in NAMES}
+    for _ in range(ROUNDS):
+        for name, child in children.items():
+            taken[name].append(child.serve(PER_ROUND) / PER_ROUND)
+    for child in children.values():
+        child.end()
+    return {name: statistics.median(values) * 1e6 for name, values in taken.items()}
+
+
+def imports(environ: Callable[[], dict[str, str]]) -> tuple[Figures, Figures]:
+    """Return the median milliseconds from a bare interpreter to a built application, and its megabytes then."""
+    code = (
+        "import sys, time; t = time.perf_counter(); from bench.apps import APPS; APPS[sys.argv[1]]();"
+        "print((time.perf_counter() - t) * 1000);"
+        "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
+    )
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
+    for _ in range(IMPORTS):
+        for name in NAMES:
+            said = subprocess.run(
+                [sys.executable, "-c", code, name], env={**os.environ, **environ()},
+                check=True, capture_output=True, text=True, timeout=60,
+            ).stdout.split()  # fmt: skip
+            taken[name].append((float(said[0]), int(said[1]) / 1024))
+    return tuple({n: statistics.median(v[i] for v in taken[n]) for n in NAMES} for i in (0, 1))  # type: ignore[return-value]
+
+
+RESULTS = Path(__file__).parent / "results.json"
