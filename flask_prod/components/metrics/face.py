@@ -1,0 +1,282 @@
+"""What users hold at module level: the exporter's decorators, and metrics of their own.
+
+A metric declared here is a promise; each application makes the real one when it is installed, scraped, or when
+the metric is first used in its context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial, wraps
+from typing import Any, Protocol, TypeVar, cast
+
+from flask import current_app, request
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client.context_managers import ExceptionCounter, InprogressTracker, Timer
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_flask_exporter import PrometheusMetrics
+
+from flask_prod.core.errors import NotInstalled
+from flask_prod.core.kit import EXTENSION, current_state
+
+from .engine import UNTRACKED
+from .exposition import Exposition
+from .instruments import Instruments, Series
+
+ViewT = TypeVar("ViewT", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """Wraps a view and leaves its type as it is."""
+
+    def __call__(self, view: ViewT, /) -> ViewT:
+        """Wrap *view*."""
+
+
+class AppMetrics:
+    """The metrics of one application: what the other rooms and the face find."""
+
+    def __init__(self, instruments: Instruments, declarations: Mapping[str, Declared]) -> None:
+        self.instruments = instruments
+        self._declarations = declarations
+        self._exposition = Exposition(instruments)
+        self._made: set[str] = set()
+
+    def series(self, declared: Declared) -> Series:
+        """Return this application's metric behind *declared*, making it on first use."""
+        return self.instruments.series(
+            declared.kind, declared.name, declared.documentation, declared.label_names, declared.options
+        )
+
+    def materialise(self) -> None:
+        """Make all that is declared, so that it shows as zero before it is first used."""
+        for declared in tuple(self._declarations.values()):
+            if declared.name not in self._made:
+                self._made.add(declared.name)
+                self._make(declared)
+
+    def _make(self, declared: Declared) -> None:
+        series = self.series(declared)
+        for values in declared.initial:
+            series.child(values)
+        if declared.constant is not None:
+            series.child(declared.initial[0] if declared.initial else ()).set(declared.constant)
+
+    def render(self, accept: str | None = None, names: Sequence[str] = ()) -> tuple[bytes, str]:
+        """Return the answer to a scrape and its content type."""
+        self.materialise()
+        return self._exposition.render(accept, names)
+
+
+class Declared:
+    """A metric that lives in whichever application uses it; has the methods of the library's own."""
+
+    constant: float | None = None
+
+    def __init__(
+        self,
+        kind: type[MetricWrapperBase],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.kind = kind
+        self.name = name
+        self.documentation = documentation
+        self.label_names = tuple(labels)
+        self.options = options
+        self.initial: list[tuple[str, ...]] = []
+
+    def labels(self, *values: object, **named: object) -> Any:
+        """Return the child with these label values; before any application exists, a promise of it."""
+        key = tuple(str(value) for value in (values or (named[name] for name in self.label_names)))
+        metrics = perhaps_here()
+        if metrics is not None:
+            return metrics.series(self).child(key)
+        self.initial.append(key)
+        return DeclaredChild(self, key)
+
+    def time(self) -> Timer:
+        """Time a block or a function in seconds."""
+        return Timer(cast(Any, self), "set" if self.kind is Gauge else "observe")
+
+    def track_inprogress(self) -> InprogressTracker:
+        """Count a block or a function while it runs."""
+        return InprogressTracker(cast(Any, self))
+
+    def count_exceptions(self, exception: Any = Exception) -> ExceptionCounter:
+        """Count what a block or a function raises."""
+        return ExceptionCounter(cast(Any, self), exception)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(here().series(self).metric, name)
+
+
+class DeclaredChild:
+    """One series of a declared metric."""
+
+    def __init__(self, declared: Declared, values: tuple[str, ...]) -> None:
+        self._declared = declared
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(here().series(self._declared).child(self._values), name)
+
+
+class Business:
+    """Plain metrics of the application: declared once at module level, used in requests and jobs.
+
+    `orders = prod.metrics.business.counter("shop_orders_total", "Orders placed", ["channel"])`, then
+    `orders.labels("web").inc()`.
+    """
+
+    def __init__(self, declare: Callable[..., Declared]) -> None:
+        self._declare = declare
+
+    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
+        """Declare a number that only grows."""
+        return cast(Counter, self._declare(Counter, name, documentation, labelnames=labels))
+
+    def gauge(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, mode: str = "mostrecent"
+    ) -> Gauge:
+        """Declare a level: over several processes the value set last counts.
+
+        For one that goes up and down by `inc` and `dec`, *mode* is "livesum" (of living processes) or "sum".
+        """
+        return cast(Gauge, self._declare(Gauge, name, documentation, labelnames=labels, multiprocess_mode=mode))
+
+    def histogram(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float] | None = None
+    ) -> Histogram:
+        """Declare a distribution, counted in *buckets* by their upper bounds."""
+        options = {"buckets": tuple(buckets)} if buckets else {}
+        return cast(Histogram, self._declare(Histogram, name, documentation, labelnames=labels, **options))
+
+    def summary(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Summary:
+        """Declare a sum and a count, enough for an average."""
+        return cast(Summary, self._declare(Summary, name, documentation, labelnames=labels))
+
+
+class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has no annotations
+    """`prod.metrics`: the exporter with its decorators, for any number of applications.
+
+    The default metrics are the pass's; `business` has plain metrics.
+    """
+
+    # The exporter's own, which has no annotations: name, description, labels, options of prometheus_client.
+    counter: Callable[..., Decorator]
+    gauge: Callable[..., Decorator]
+    histogram: Callable[..., Decorator]
+    summary: Callable[..., Decorator]
+
+    def __init__(self, declarations: dict[str, Declared]) -> None:
+        self._declarations = declarations
+        super().__init__(None, path=None, export_defaults=False, registry=CollectorRegistry())
+        self.business = Business(self._declare)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """The registry of the current application, an empty one outside of any."""
+        metrics = perhaps_here()
+        return self._nowhere if metrics is None else metrics.instruments.registry
+
+    @registry.setter
+    def registry(self, registry: CollectorRegistry) -> None:
+        self._nowhere = registry
+
+    def _declare(
+        self,
+        kind: type[MetricWrapperBase],
+        name: str,
+        documentation: str,
+        labelnames: Sequence[str] = (),
+        registry: object = None,
+        **options: Any,
+    ) -> Declared:
+        """Note a metric; the same declaration may be made again, a different one of the same name may not."""
+        new = Declared(kind, name, documentation, tuple(labelnames), options)
+        known = self._declarations.setdefault(name, new)
+        if (known.kind, known.label_names) != (new.kind, new.label_names):
+            raise ValueError(
+                f"There is another metric called {name}: a {known.kind.__name__} of {known.label_names}."
+            )
+        return known
+
+    def _track(self, metric_type: Any, metric_call: Any, metric_kwargs: Any, *args: Any, **named: Any) -> Any:
+        # The exporter's own decorator, around a metric that each application makes for itself.
+        if metric_type is Gauge:
+            metric_kwargs.setdefault("multiprocess_mode", "livesum")
+        return super()._track(partial(self._declare, metric_type), metric_call, metric_kwargs, *args, **named)
+
+    def info(
+        self,
+        name: str,
+        description: str,
+        labelnames: Sequence[str] | None = None,
+        labelvalues: Sequence[object] | None = None,
+        **labels: object,
+    ) -> Any:
+        """Report a fact as labels of a gauge that is 1."""
+        if labels and labelnames:
+            raise ValueError("Cannot have labels defined as `dict` and collections of names and values")
+        facts = labels or dict(zip(labelnames or (), labelvalues or (), strict=True))
+        declared = self._declare(Gauge, name, description, labelnames=tuple(facts), multiprocess_mode="max")
+        declared.constant = 1
+        if not facts:
+            return declared
+        declared.initial[:] = [tuple(str(value) for value in facts.values())]
+        return DeclaredChild(declared, declared.initial[0])
+
+    @staticmethod
+    def do_not_track() -> Decorator:
+        """Keep a view out of the default metrics; explicit decorators still count."""
+        return _marking(PrometheusMetrics.do_not_track())
+
+    @staticmethod
+    def exclude_all_metrics() -> Decorator:
+        """Keep a view out of all metrics."""
+        return _marking(PrometheusMetrics.exclude_all_metrics())
+
+    def export_defaults(self, *args: Any, **named: Any) -> None:
+        """Do nothing: the kit records the default metrics of every application."""
+
+    def generate_metrics(
+        self, accept_header: str | None = None, names: Sequence[str] | None = None
+    ) -> tuple[str, str]:
+        """Return the current application's metrics as text, and their content type."""
+        body, content_type = here().render(accept_header, names or ())
+        return body.decode(), content_type
+
+
+def _marking(mark: Decorator) -> Decorator:
+    """Do what *mark* does to Flask's request, and leave word for the end of the pass."""
+
+    def decorator(view: ViewT) -> ViewT:
+        @wraps(view)
+        def marked(*args: Any, **named: Any) -> Any:
+            request.environ[UNTRACKED] = True
+            return view(*args, **named)
+
+        return cast(ViewT, mark(marked))
+
+    return decorator
+
+
+def here() -> AppMetrics:
+    """Return the metrics of the current application; NotInstalled outside of one, or if it has none."""
+    contribution = current_state().contributions.get("metrics")
+    if contribution is None:
+        raise NotInstalled("metrics is left out of the current application's kit.")
+    metrics: AppMetrics = contribution.handle
+    return metrics
+
+
+def perhaps_here() -> AppMetrics | None:
+    """Return the metrics of the current application, None where there is none yet."""
+    return here() if current_app and EXTENSION in current_app.extensions else None

@@ -1,0 +1,179 @@
+"""One application's metrics: the registry they live in, and their series, bounded in number."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.utils import floatToGoString
+
+if TYPE_CHECKING:
+    from .store import FileStore, FileValue
+
+OVERFLOW = "overflow"
+"""The label of everything beyond METRICS_MAX_SERIES."""
+
+
+class _Stored(MetricWrapperBase):
+    """A metric whose values lie in a FileStore; children inherit it through `_kwargs`, the library's own way."""
+
+    def __init__(self, *args: Any, store: FileStore, **options: Any) -> None:
+        self._store = store
+        super().__init__(*args, **options)
+        self._kwargs["store"] = store
+
+    def _keep(self, suffix: str, more: Sequence[tuple[str, str]] = (), kind: str = "") -> FileValue:
+        labels = [*zip(self._labelnames, self._labelvalues, strict=False), *more]
+        names = (self._name, self._name + suffix)
+        self._created = time.time()
+        return self._store.value(kind or str(self._type), names, labels, self._documentation)
+
+
+class StoredCounter(_Stored, Counter):
+    """A counter over several processes."""
+
+    def _metric_init(self) -> None:
+        self._value = self._keep("_total")
+
+
+class StoredGauge(_Stored, Gauge):
+    """A gauge over several processes; its mode says how their values become one."""
+
+    def _metric_init(self) -> None:
+        self._value = self._keep("", kind=f"gauge_{self._multiprocess_mode}")
+
+
+class StoredSummary(_Stored, Summary):
+    """A summary over several processes."""
+
+    def _metric_init(self) -> None:
+        self._count = self._keep("_count")
+        self._sum = self._keep("_sum")
+
+
+class StoredHistogram(_Stored, Histogram):
+    """A histogram over several processes."""
+
+    def _metric_init(self) -> None:
+        self._sum = self._keep("_sum")
+        bounds = (floatToGoString(bound) for bound in self._upper_bounds)
+        self._buckets = [self._keep("_bucket", [("le", bound)]) for bound in bounds]
+
+
+_STORED: Mapping[type[MetricWrapperBase], type[_Stored]] = {
+    Counter: StoredCounter,
+    Gauge: StoredGauge,
+    Summary: StoredSummary,
+    Histogram: StoredHistogram,
+}
+
+
+class Series:
+    """A metric and its children by label values; beyond the limit all share one child."""
+
+    __slots__ = ("_children", "_limit", "kind", "metric", "names")
+
+    def __init__(self, kind: type[MetricWrapperBase], metric: Any, names: Sequence[str], limit: int) -> None:
+        self.kind = kind
+        self.metric = metric
+        self.names = tuple(names)
+        self._limit = limit
+        self._children: dict[tuple[str, ...], Any] = {}
+
+    def child(self, values: tuple[str, ...]) -> Any:
+        """Return the child for *values*, the metric itself if it has no labels."""
+        child = self._children.get(values)
+        return child if child is not None else self._add(values)
+
+    def _add(self, values: tuple[str, ...]) -> Any:
+        if not self.names:
+            return self.metric
+        if len(self._children) >= self._limit:
+            return self.metric.labels(*(OVERFLOW for _ in self.names))
+        child = self.metric.labels(*values)
+        self._children[values] = child
+        return child
+
+
+class Instruments:
+    """The metrics of one application; with a store their values add up over its processes."""
+
+    def __init__(self, store: FileStore | None, limit: int) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.store = store
+        self._limit = limit
+        self._series: dict[str, Series] = {}
+
+    def series(
+        self,
+        kind: type[MetricWrapperBase],
+        name: str,
+        documentation: str,
+        labels: Sequence[str] = (),
+        options: Mapping[str, Any] | None = None,
+    ) -> Series:
+        """Return the metric *name*, made on first use; ValueError when it exists as something else."""
+        found = self._series.get(name)
+        if found is None:
+            found = self._series[name] = Series(kind, self._make(kind, name, documentation, labels, options), labels, self._limit)  # fmt: skip  # noqa: E501
+        if found.kind is not kind or found.names != tuple(labels):
+            raise ValueError(f"There is another metric called {name}: a {found.kind.__name__} of {found.names}.")
+        return found
+
+    def _make(
+        self,
+        kind: type[MetricWrapperBase],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        options: Mapping[str, Any] | None,
+    ) -> MetricWrapperBase:
+        settings = {"labelnames": tuple(labels), "registry": self.registry, **(options or {})}
+        if self.store is None:
+            return kind(name, documentation, **settings)
+        return _STORED[kind](name, documentation, store=self.store, **settings)
+
+
+class CounterSeries:
+    """The counter that another room gets from its meter."""
+
+    __slots__ = ("_series",)
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def inc(self, *labels: str) -> None:
+        """Add one to the series with these label values."""
+        self._series.child(labels).inc()
+
+
+class GaugeSeries:
+    """The gauge that another room gets from its meter."""
+
+    __slots__ = ("_series",)
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def set(self, value: float, *labels: str) -> None:
+        """Set the series with these label values."""
+        self._series.child(labels).set(value)
+
+
+class InstrumentMeter:
+    """The meter of the other rooms; several processes report the highest value of a live one."""
+
+    def __init__(self, instruments: Instruments) -> None:
+        self._instruments = instruments
+
+    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> CounterSeries:
+        """Return the counter *name*, made on first use; without labels it shows as zero at once."""
+        return CounterSeries(self._instruments.series(Counter, name, documentation, labels))
+
+    def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> GaugeSeries:
+        """Return the gauge *name*, made on first use."""
+        options = {"multiprocess_mode": "livemax"}
+        return GaugeSeries(self._instruments.series(Gauge, name, documentation, labels, options))
