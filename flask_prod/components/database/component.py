@@ -40,7 +40,7 @@ class Database(Component[DatabaseSettings, AppDatabase]):
             _create_folder_at_first_use(engine)
         database = AppDatabase(engine, chosen=chosen)
         app.teardown_appcontext(database.close_session)
-        translate_errors(app, kit.meter.counter("prod_database_refused_total", _REFUSED, ("reason",)))
+        translate_errors(app, kit.meter.counter("flask_prod_database_refused_total", _REFUSED, ("reason",)))
         return Contribution(
             handle=database,
             checks=(Check("database", database.ping),),

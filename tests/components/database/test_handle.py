@@ -9,6 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from flask import Flask
 from sqlalchemy import ForeignKey, select, text
@@ -327,6 +328,24 @@ def test_context_of_the_parent_gets_a_session_of_its_own_in_the_child(shop: tupl
 
     assert own is True
     assert stock(app, database) == {5: 5}
+
+
+def test_connections_that_the_server_ended_fail_no_request(make_shop: MakeShop, postgres_url: str) -> None:
+    """After a restart or failover that nobody noticed, the next request gets a fresh connection (S5)."""
+    app, database = make_shop(DATABASE_URL=postgres_url)
+
+    @app.get("/")
+    def index() -> str:
+        return str(database.session.execute(text("SELECT pg_backend_pid()")).scalar())
+
+    client = app.test_client()
+    first = client.get("/").text
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (int(first),))
+    second = client.get("/")
+
+    assert second.status_code == 200
+    assert second.text != first
 
 
 def test_postgres_killed_and_back(make_shop: MakeShop) -> None:
