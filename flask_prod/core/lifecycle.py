@@ -77,8 +77,13 @@ class Lifecycle:
         return seconds
 
 
+def alive() -> tuple[Lifecycle, ...]:
+    """Return the lifecycles of all applications of this process: what a server starts and closes."""
+    return tuple(_alive)
+
+
 def _after_fork_in_child() -> None:
-    for lifecycle in tuple(_alive):
+    for lifecycle in alive():
         lifecycle.after_fork()
 
 

@@ -1,0 +1,12 @@
+"""How gunicorn serves an application with a ProdKit; `gunicorn "sample_app:create_app()"` finds this file itself.
+
+Whatever you define here wins: `workers = 8`, or a hook of your own, which is called together with the kit's.
+Without a line of yours: bind from HOST and PORT, one worker per CPU of the container (WEB_CONCURRENCY wins),
+gthread with WEB_THREADS threads, SHUTDOWN_SECONDS to finish. docs/gunicorn.md has all of them.
+"""
+
+from flask_prod.server.gunicorn import child_exit, compose, on_exit, on_starting, post_worker_init, worker_exit
+
+__all__ = ["child_exit", "on_exit", "on_starting", "post_worker_init", "worker_exit"]
+
+globals().update(compose(globals()))
