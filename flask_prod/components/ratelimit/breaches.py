@@ -1,0 +1,40 @@
+"""Breaches as others see them: a counter for each, a line for few."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from flask_prod.core.component import Event
+from flask_prod.core.ports import CounterPort
+from flask_prod.core.record import RequestRecord
+
+from .policy import Policy, describe
+
+_SILENCE = 60.0
+_MOST_LINES = 30
+"""Lines in a minute, whoever comes: a flood from many addresses must not become a flood of lines."""
+
+
+class Breaches:
+    """Counts breaches by policy and tells of at most one per client and minute."""
+
+    def __init__(self, counter: CounterPort, emit: Callable[[Event], None]) -> None:
+        self._counter = counter
+        self._emit = emit
+        self._told: set[str] = set()
+        self._until = 0.0
+
+    def note(self, client: str, policy: Policy, record: RequestRecord) -> None:
+        """Count a breach, and tell of it unless this client, or too many, were told of in this minute."""
+        self._counter.inc(policy.name)
+        now = time.monotonic()
+        if now >= self._until:
+            self._told = set()
+            self._until = now + _SILENCE
+        if client in self._told or len(self._told) >= _MOST_LINES:
+            return
+        self._told.add(client)
+        message = f"{client} exceeded the limit {policy.name}: {describe(policy)}."
+        fields = {"client": client, "policy": policy.name, "endpoint": record.endpoint or ""}
+        self._emit(Event("prod.limit.exceeded", message, "warning", fields))
