@@ -44,7 +44,7 @@ def main(name: str) -> None:
     from bench.apps import APPS
 
     app = APPS[name]()
-    environ = EnvironBuilder("/api/items/7", headers=HEADERS).get_environ()
+    environ = EnvironBuilder("/api/items/7", headers=list(HEADERS.items())).get_environ()
     serve(app, environ, WARM_UP)
     gc.collect()
     gc.freeze()

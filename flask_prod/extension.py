@@ -2,12 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+
 from flask_prod.core.kit import Kit
+from flask_prod.core.record import current_record
+
+if TYPE_CHECKING:
+    import logging
+
+    from flask_prod.components.cache import CacheFace
+    from flask_prod.components.cors import CorsHandle
+    from flask_prod.components.database import DatabaseFace
+    from flask_prod.components.error_tracking import ErrorsFace
+    from flask_prod.components.headers import TalismanHandle
+    from flask_prod.components.health import HealthFace
+    from flask_prod.components.jobs import JobsFace, Task
+    from flask_prod.components.metrics import MetricsFace
+    from flask_prod.components.ratelimit import ProdLimiter
+
+ParamsT = ParamSpec("ParamsT")
+ReturnT = TypeVar("ReturnT")
+TargetT = TypeVar("TargetT", bound=Callable[..., Any])
 
 
 class ProdKit(Kit):
     """The production layer of a Flask application.
 
     Either `ProdKit(app)`, or a module-level `prod = ProdKit()` and `prod.init_app(app)` in the factory. Handles
-    can be used before any application exists; what they do in a request belongs to the current one.
+    can be used before any application exists; what they do in a request belongs to the current one. Each is
+    imported when it is first asked for.
     """
+
+    @property
+    def limiter(self) -> ProdLimiter:
+        """Rate limits: Flask-Limiter's `Limiter`, with named policies."""
+        return cast("ProdLimiter", self.get("ratelimit"))
+
+    @property
+    def cache(self) -> CacheFace:
+        """The cache: Flask-Caching's `Cache`, which never stores what is personal."""
+        return cast("CacheFace", self.get("cache"))
+
+    @property
+    def talisman(self) -> TalismanHandle:
+        """Security headers: flask-talisman's `Talisman`, a decorator for single views."""
+        return cast("TalismanHandle", self.get("headers"))
+
+    @property
+    def cors(self) -> CorsHandle:
+        """Cross-origin access: Flask-CORS."""
+        return cast("CorsHandle", self.get("cors"))
+
+    @property
+    def metrics(self) -> MetricsFace:
+        """Metrics: prometheus-flask-exporter's `PrometheusMetrics`, one registry per application."""
+        return cast("MetricsFace", self.get("metrics"))
+
+    @property
+    def sentry(self) -> ErrorsFace:
+        """Error tracking: the Sentry SDK for the current application."""
+        return cast("ErrorsFace", self.get("error_tracking"))
+
+    @property
+    def db(self) -> DatabaseFace:
+        """The database: SQLAlchemy's engine, and a session per request, job or application context."""
+        return cast("DatabaseFace", self.get("database"))
+
+    @property
+    def jobs(self) -> JobsFace:
+        """Background jobs: RQ's queues."""
+        return cast("JobsFace", self.get("jobs"))
+
+    @property
+    def health(self) -> HealthFace:
+        """Health checks of your own, and the state of the current application."""
+        return cast("HealthFace", self.get("health"))
+
+    @property
+    def log(self) -> logging.Logger:
+        """The service's logger; its lines carry the request's id and user."""
+        return cast("logging.Logger", self.get("logs"))
+
+    def limit(
+        self, policy: str, rule: str | None = None, *, critical: bool = False, cost: int = 1
+    ) -> Callable[[TargetT], TargetT]:
+        """Limit a view, a blueprint or an application by a named policy: `@prod.limit("checkout")`.
+
+        *rule* spells a policy that the settings need not know: `"5/15m block 1h"`. *critical* answers 503 while
+        Redis is away rather than limit by this process alone; *cost* is what one request takes from the points.
+        """
+        return cast(
+            "Callable[[TargetT], TargetT]", self.limiter.policy(policy, rule, critical=critical, cost=cost)
+        )
+
+    @overload
+    def job(self, function: Callable[ParamsT, ReturnT], /) -> Task[ParamsT, ReturnT]: ...
+
+    @overload
+    def job(self, /, **options: Any) -> Callable[[Callable[ParamsT, ReturnT]], Task[ParamsT, ReturnT]]: ...
+
+    def job(self, function: Any = None, /, **options: Any) -> Any:
+        """Make a function a job: `@prod.job(queue="emails", retry=3, timeout="30s", backoff="exponential")`.
+
+        It stays callable; `send_mail.dispatch(user_id=7)` runs it in a worker.
+        """
+        return self.jobs.job(**options) if function is None else self.jobs.job(function)
+
+    def capture_error(self, error: BaseException | None = None, **context: Any) -> None:
+        """Report an exception, the one being handled by default, with *context*."""
+        self.sentry.capture_error(error, **context)
+
+    def set_user(self, user_id: object) -> None:
+        """Say who makes this request: its log line and error report carry the id. Does nothing outside of one."""
+        record = current_record()
+        if record is not None:
+            record.user_id = None if user_id is None else str(user_id)

@@ -1,0 +1,33 @@
+"""The benchmarks measure what they say: three applications that give the same answer with everything on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from bench.__main__ import _row
+from bench.measure import NAMES, Child, surroundings
+from bench.sink import Sink
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["memory", "redis"])
+@pytest.mark.parametrize("name", NAMES)
+def test_child_serves(name: str, shared: bool, redis_url: str) -> None:
+    """Each application starts in a process of its own and answers the benchmark's request with 200."""
+    with Sink() as sink, surroundings(redis_url if shared else None, sink.dsn) as environ:
+        child = Child(name, environ())
+        seconds = child.serve(3)
+        said = child.end()
+
+    assert 0 < seconds < 5, said
+
+
+def test_row() -> None:
+    """A result has the figures and their ratios to bare Flask, and is plain JSON."""
+    row = _row("request.memory", {"bare": 100.0, "by_hand": 650.0, "kit": 140.0}, "instructions")
+
+    assert (row["ratio_by_hand"], row["ratio_kit"]) == (6.5, 1.4)
+    assert set(json.loads(json.dumps(row))) == {
+        "name", "bare", "by_hand", "kit", "unit", "ratio_by_hand", "ratio_kit",
+    }  # fmt: skip
