@@ -20,7 +20,7 @@ from tests.apps import MakeApp, StartFaultProxy, StartGunicorn, StartValkey
 
 _KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|TERM|TZ|LANG|LC_\w+|TMPDIR|VIRTUAL_ENV|LD_\w+|SSL_CERT_\w+|\w+_proxy"
-    r"|PYTHON\w+|PYTEST_\w+|COVERAGE_\w+|COV_\w+|NO_COLOR|CI"
+    r"|FAULTS_SECONDS|PYTHON\w+|PYTEST_\w+|COVERAGE_\w+|COV_\w+|NO_COLOR|CI"
 )
 """The only variables of a developer's shell that a test may see: any other could be one of our settings."""
 

@@ -1,0 +1,69 @@
+# Everything a developer does, each with the environment it needs: made once, visibly, again when pyproject.toml changes.
+#   make demo    the sample shop as in production, at http://127.0.0.1:8000 (PORT=9000 make demo)
+#   make test    the whole suite against real servers
+# PYTHON=python3.12 chooses another interpreter, VENV=dir another place.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+ARGS ?=
+
+EXTRAS_demo := embedded,sample
+EXTRAS_test := test
+EXTRAS_lint := test,lint
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-lowest lint format bench faults clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C stops all
+	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var/valkey $(ARGS)
+
+test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
+	$(BIN)/python -m pytest -m "not faults" $(ARGS)
+
+test-lowest: $(VENV)-lowest/.test  ## the suite with the oldest versions that pyproject.toml allows
+	$(VENV)-lowest/bin/python -m pytest -m "not faults" $(ARGS)
+
+lint: $(VENV)/.lint  ## ruff, flake8, mypy and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.lint  ## let ruff write the code's form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.test  ## bare Flask, the same libraries by hand, and the kit, side by side
+	$(BIN)/python -m bench $(ARGS)
+
+faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run
+	$(BIN)/python -m pytest -m faults --timeout 900 $(ARGS)
+
+clean:  ## remove environments, caches and the demo's data
+	rm -rf $(VENV) $(VENV)-lowest var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+		.hypothesis .coverage* bench/results.json callgrind.out.*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@echo "==> making the environment $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "flask-prod needs Python 3.11 or newer: make PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.%: pyproject.toml | $(BIN)/python
+	@echo "==> installing flask-prod[$(EXTRAS_$*)] into $(VENV), once"
+	@$(PIP) install --quiet --editable '.[$(EXTRAS_$*)]'
+	@touch $@
+
+$(VENV)-lowest/.test: pyproject.toml tests/lowest.py
+	@echo "==> making $(VENV)-lowest with the oldest versions that pyproject.toml allows"
+	@$(PYTHON) -m venv --clear $(VENV)-lowest
+	@$(PYTHON) tests/lowest.py > $(VENV)-lowest/constraints.txt
+	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
+		--constraint $(VENV)-lowest/constraints.txt --editable '.[test]'
+	@touch $@
