@@ -1,0 +1,7 @@
+"""Error tracking: every unexpected error once, with its story and without its secrets, to Sentry."""
+
+from .component import ErrorTracking
+from .face import ErrorsFace
+from .settings import ErrorSettings
+
+__all__ = ["ErrorSettings", "ErrorTracking", "ErrorsFace"]

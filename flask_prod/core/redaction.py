@@ -1,0 +1,95 @@
+"""What may be shown of values that could be secret: by the names they go by, and by how they look.
+
+Used wherever something leaves the process for people to read: logs, error reports, pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+REDACTED = "[redacted]"
+_DEEPEST = 8
+_MOST_ITEMS = 100
+_LONGEST = 8192
+
+_SENSITIVE = re.compile(
+    r"passw|passphrase|pwd|secret|token|authorization|cookie|credential|cardnumber|creditcard|cardno|cvv|cvc|iban"
+    r"|apikey|privatekey|accesskey|signingkey|encryptionkey|signature|csrf|xsrf|sessionid|jwt"
+    r"|^(auth|card|pan|ssn|pin|otp|session|dsn|sentrydsn|sid)$"
+)
+_NOT_LETTERS = re.compile(r"[^a-z0-9]+")
+
+_WORD = r"[\w.-]{0,40}(?:passw|passphrase|pwd|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key|cvv|cvc|card[_-]?n)[\w-]{0,40}"  # noqa: E501  # one expression reads better whole
+_IN_TEXT: tuple[tuple[re.Pattern[str], str], ...] = (
+    # Authorization: Bearer abc, and the scheme alone.
+    (re.compile(r"\b(bearer|basic|digest)\s+[\w.~+/=-]{6,}", re.IGNORECASE), rf"\1 {REDACTED}"),
+    # Cookie: everything to the end of the line.
+    (re.compile(r"\b((?:set-)?cookie\s*:\s*)[^\r\n]+", re.IGNORECASE), rf"\1{REDACTED}"),
+    # redis://user:password@host
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{0,64}:)[^\s/@]{1,256}@", re.IGNORECASE), rf"\1{REDACTED}@"),
+    # https://key@host/1, as Sentry writes its address
+    (re.compile(r"(\bhttps?://)[^\s/:@]{8,128}@", re.IGNORECASE), rf"\1{REDACTED}@"),
+    # password=abc, "password": "abc", password: abc
+    (re.compile(rf"\b({_WORD}[\"']?\s*[:=]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s\"'&,;)}}\]]+)", re.IGNORECASE), rf"\1{REDACTED}"),  # noqa: E501  # one expression reads better whole
+    # A JSON Web Token, wherever it stands.
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{4,}\.[\w-]*"), REDACTED),
+)  # fmt: skip
+_CARD = re.compile(r"(?<![\d.])\d(?:[ -]?\d){12,18}(?![\d.])")
+
+
+@lru_cache(maxsize=4096)
+def is_sensitive(name: str) -> bool:
+    """Tell whether a value of this name is nobody's business: password, api_key, cardNumber, Set-Cookie."""
+    return _SENSITIVE.search(_NOT_LETTERS.sub("", name[:200].lower())) is not None
+
+
+def redact(value: object, depth: int = 0) -> object:
+    """Return *value* as plain data that may be shown: secrets starred, long values cut, the rest as text."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return redact_text(shorten(value))
+    if depth >= _DEEPEST:
+        return "..."
+    if isinstance(value, Mapping):
+        pairs = list(value.items())[:_MOST_ITEMS]
+        return {shorten(str(k), 200): redact_named(str(k), v, depth) for k, v in pairs}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [redact(item, depth + 1) for item in list(value)[:_MOST_ITEMS]]
+    try:
+        return redact_text(shorten(str(value)))
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
+def redact_named(name: str, value: object, depth: int = 0) -> object:
+    """Return *value* as it may be shown under *name*."""
+    return REDACTED if is_sensitive(name) else redact(value, depth + 1)
+
+
+def redact_text(text: str) -> str:
+    """Star out what looks like a secret in free text: named values, credentials in addresses, tokens, cards."""
+    for pattern, replacement in _IN_TEXT:
+        text = pattern.sub(replacement, text)
+    return _CARD.sub(_starred_card, text)
+
+
+def redact_query(query: str) -> str:
+    """Return a query string with the values of sensitive names starred out."""
+    pairs = (pair.partition("=") for pair in query[:_LONGEST].split("&") if pair)
+    return "&".join(
+        name + sign + (REDACTED if is_sensitive(name) else redact_text(value)) for name, sign, value in pairs
+    )
+
+
+def shorten(text: str, longest: int = _LONGEST) -> str:
+    """Cut *text* to *longest* characters and say how much is missing."""
+    return text if len(text) <= longest else f"{text[:longest]}...[{len(text) - longest} more]"
+
+
+def _starred_card(match: re.Match[str]) -> str:
+    digits = [int(character) for character in match[0] if character.isdigit()]
+    doubled = (digit * 2 - 9 if digit > 4 else digit * 2 for digit in digits[-2::-2])
+    return REDACTED if (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0 else match[0]
