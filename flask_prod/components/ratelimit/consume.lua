@@ -12,7 +12,7 @@ for number in string.gmatch(ARGV[1], '%d+') do
   numbers[#numbers + 1] = tonumber(number)
 end
 
-local now = numbers[1]
+local now, counting = numbers[1], numbers[2] == 1
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -43,7 +43,7 @@ for i = 1, #KEYS do
   local used = row.previous * (window - elapsed) + (row.current + cost) * window
   if row.blocked > 0 or used > points * window then
     if refused == 0 then refused = i end
-    if row.blocked == 0 and block > 0 then
+    if counting and row.blocked == 0 and block > 0 then
       row.blocked, row.changed = now + block, true
     end
   end
@@ -52,11 +52,11 @@ end
 
 local reply = { string.format('%d %d', refused, now) }
 for i, row in ipairs(rows) do
-  if refused == 0 then
+  if counting and refused == 0 then
     row.current, row.changed = row.current + row.cost, true
   end
   local value = string.format('%d %d %d %d', row.start, row.current, row.previous, row.blocked)
-  if row.changed and numbers[2] == 1 then
+  if row.changed then
     local expires = math.max(row.start + 2 * row.window, row.blocked)
     redis.call('SET', KEYS[i], value, 'PX', string.format('%d', expires - now))
   end

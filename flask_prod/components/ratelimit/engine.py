@@ -63,8 +63,10 @@ def remaining(policy: Policy, row: Row, now: int) -> int:
 
 def wait(policy: Policy, row: Row, now: int) -> int:
     """Return the milliseconds until one more request would pass if no other came before it."""
-    if row.blocked:
-        return row.blocked - now
+    return max(row.blocked - now, _until_spare(policy, row, now))
+
+
+def _until_spare(policy: Policy, row: Row, now: int) -> int:
     points, window, cost = policy.points, policy.window, policy.cost
     elapsed = max(0, now - row.start)
     spare = points - row.current - cost
@@ -75,6 +77,12 @@ def wait(policy: Policy, row: Row, now: int) -> int:
         return window - spare * window // row.previous - elapsed
     # In the next window, where the current count is the previous one.
     return window - elapsed + max(0, window - (points - cost) * window // row.current)
+
+
+def _exceeds(policy: Policy, row: Row, now: int) -> bool:
+    window = policy.window
+    elapsed = max(0, now - row.start)
+    return row.previous * (window - elapsed) + (row.current + policy.cost) * window > policy.points * window
 
 
 class LocalEngine:
@@ -102,36 +110,35 @@ class LocalEngine:
         """Count one request against all of its limits, or only look; refused, it is counted nowhere."""
         now = int(self._clock() * 1000)
         with self._lock:
-            refused, rows, changed = self._look(keys, policies, now)
-            if count:
-                if not refused:
-                    rows = [
-                        Row(row.start, row.current + policy.cost, row.previous, row.blocked)
-                        for row, policy in zip(rows, policies, strict=True)
-                    ]
-                    changed = range(len(rows))
-                for i in changed:
-                    self._store(keys[i], rows[i], policies[i].window, now)
+            refused, rows = self._look(keys, policies, now)
+            if count and refused:
+                rows = [self._block(*each, now) for each in zip(keys, policies, rows, strict=True)]
+            elif count:
+                rows = [self._count(*each, now) for each in zip(keys, policies, rows, strict=True)]
         return Verdict(policies, now, refused, rows)
 
-    def _look(
-        self, keys: Sequence[bytes], policies: Sequence[Policy], now: int
-    ) -> tuple[int, list[Row], Sequence[int]]:
+    def _look(self, keys: Sequence[bytes], policies: Sequence[Policy], now: int) -> tuple[int, list[Row]]:
+        """Return which limit refuses first, counted from 1, and the counters as they are."""
         refused = 0
         rows: list[Row] = []
-        changed: list[int] = []
         for i, policy in enumerate(policies):
-            window = policy.window
-            row = self._current(keys[i], window, now)
-            elapsed = max(0, now - row.start)
-            used = row.previous * (window - elapsed) + (row.current + policy.cost) * window
-            if row.blocked or used > policy.points * window:
-                refused = refused or i + 1
-                if policy.block and not row.blocked:
-                    row = row._replace(blocked=now + policy.block)
-                    changed.append(i)
+            row = self._current(keys[i], policy.window, now)
+            if not refused and (row.blocked or _exceeds(policy, row, now)):
+                refused = i + 1
             rows.append(row)
-        return refused, rows, changed
+        return refused, rows
+
+    def _count(self, key: bytes, policy: Policy, row: Row, now: int) -> Row:
+        row = Row(row.start, row.current + policy.cost, row.previous, row.blocked)
+        self._store(key, row, policy.window, now)
+        return row
+
+    def _block(self, key: bytes, policy: Policy, row: Row, now: int) -> Row:
+        """Begin the block of a limit that is exceeded; one that runs is not made longer."""
+        if policy.block and not row.blocked and _exceeds(policy, row, now):
+            row = row._replace(blocked=now + policy.block)
+            self._store(key, row, policy.window, now)
+        return row
 
     def _current(self, key: bytes, window: int, now: int) -> Row:
         """Return a counter as it is now; windows that are over are moved out."""

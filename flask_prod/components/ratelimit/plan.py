@@ -69,9 +69,10 @@ class Plan:
 
 
 def mark(target: MarkedT, added: Mark) -> MarkedT:
-    """Remember a limit on a view, a blueprint or an application."""
+    """Remember a limit on a view, a blueprint or an application; the same one twice is one."""
     before: tuple[Mark, ...] = getattr(target, _ATTRIBUTE, ())
-    setattr(target, _ATTRIBUTE, (*before, added))
+    if added not in before:
+        setattr(target, _ATTRIBUTE, (*before, added))
     return target
 
 

@@ -1,0 +1,193 @@
+"""The arithmetic of the sliding window, in this process and in Redis."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from flask_prod.components.ratelimit.engine import LocalEngine, Verdict, remaining, wait
+from flask_prod.components.ratelimit.policy import Policy
+from flask_prod.components.ratelimit.shared import SCRIPT, pack, unpack
+
+
+class Clock:
+    """A clock that a test sets, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.now = 1_763_000_000_000
+
+    def __call__(self) -> float:
+        return self.now / 1000
+
+
+POLICIES = st.builds(
+    Policy,
+    st.just("p"),
+    st.integers(3, 12) | st.just(1_000_000),
+    st.sampled_from([10_000, 60_000, 900_001, 2_678_400_000]),
+    st.sampled_from([0, 0, 15_000, 3_600_000]),
+    st.just(""),
+    st.integers(1, 3),
+)
+TIMES = st.integers(-500, 40_000) | st.integers(0, 300) | st.sampled_from([10_000, 60_000])
+STEPS = st.lists(TIMES, max_size=40)
+_numbers = count()
+
+
+@given(st.lists(POLICIES, min_size=1, max_size=3), st.lists(st.tuples(TIMES, st.integers(0, 5)), max_size=40))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_both_engines_agree(redis_url: str, policies: list[Policy], steps: list[tuple[int, int]]) -> None:
+    """Given the same requests at the same times, Redis and this process say the same, to the last counter.
+
+    Some only look. The clock also steps back, as after a failover to a server whose clock differs.
+    """
+    clock = Clock()
+    local = LocalEngine(clock)
+    keys = [f"agree:{next(_numbers)}".encode() for _ in policies]
+    with Redis.from_url(redis_url) as redis:
+        for step, look in steps:
+            clock.now += step
+            here = local.consume(keys, policies, count=bool(look))
+            packed = pack(policies, count=bool(look), now=int(clock() * 1000))
+            there = unpack(redis.eval(SCRIPT, len(keys), *keys, packed), policies)
+
+            assert (here.now, here.refused, here.rows) == (there.now, there.refused, list(there.rows))
+
+
+@given(POLICIES, st.lists(st.integers(0, 5_000), min_size=1, max_size=200))
+def test_never_more_than_the_points_in_a_fixed_window(policy: Policy, steps: list[int]) -> None:
+    """Whatever the timing, no fixed window passes more than the points, and no sliding one more than twice."""
+    clock = Clock()
+    local = LocalEngine(clock)
+    passed: dict[int, int] = {}
+    for step in steps:
+        clock.now += step
+        if not local.consume([b"k"], [policy]).refused:
+            window = clock.now // policy.window
+            passed[window] = passed.get(window, 0) + policy.cost
+
+    assert all(points <= policy.points for points in passed.values())
+
+
+@given(POLICIES, st.lists(st.integers(0, 5_000), min_size=1, max_size=60))
+def test_waiting_as_told_is_enough_and_not_too_long(policy: Policy, steps: list[int]) -> None:
+    """A refused request passes after exactly the wait it was told, and not a millisecond before."""
+    clock = Clock()
+    local = LocalEngine(clock)
+    for step in steps:
+        clock.now += step
+        verdict = local.consume([b"k"], [policy])
+        if not verdict.refused:
+            continue
+        told = wait(policy, verdict.rows[0], verdict.now)
+        assert told > 0
+        clock.now += told - 1
+        assert local.consume([b"k"], [policy], count=False).refused
+        clock.now += 1
+        assert not local.consume([b"k"], [policy], count=False).refused
+        clock.now -= told
+
+
+@given(POLICIES, STEPS)
+def test_what_remains_is_what_passes(policy: Policy, steps: list[int]) -> None:
+    """Exactly as many requests pass at once as the headers promise."""
+    clock = Clock()
+    local = LocalEngine(clock)
+    for step in steps:
+        clock.now += abs(step)
+        local.consume([b"k"], [policy])
+    verdict = local.consume([b"k"], [policy], count=False)
+    promised = remaining(policy, verdict.rows[0], verdict.now) // policy.cost
+    if promised < 50:
+        passed = [not local.consume([b"k"], [policy]).refused for _ in range(promised + 1)]
+        assert passed == [True] * promised + [False]
+
+
+def test_a_refused_request_counts_nowhere() -> None:
+    """The second limit refuses; the first is untouched."""
+    local = LocalEngine(Clock())
+    wide, narrow = Policy("wide", 100, 60_000), Policy("narrow", 1, 60_000)
+    assert local.consume([b"w", b"n"], [wide, narrow]).refused == 0
+
+    assert local.consume([b"w", b"n"], [wide, narrow]).refused == 2
+    assert local.consume([b"w"], [wide], count=False).rows[0].current == 1
+
+
+def test_looking_changes_nothing() -> None:
+    """A client that has used all its points is not shut out by a look at them."""
+    local = LocalEngine(Clock())
+    policy = Policy("login", 1, 10_000, 3_600_000)
+    local.consume([b"k"], [policy])
+    seen = [local.consume([b"k"], [policy], count=False) for _ in range(3)]
+
+    assert [(verdict.refused, verdict.rows[0].current, verdict.rows[0].blocked) for verdict in seen] == [
+        (1, 1, 0)
+    ] * 3
+
+
+def test_a_breach_shuts_the_client_out() -> None:
+    """With a block the client stays out when the window is long over."""
+    clock = Clock()
+    local = LocalEngine(clock)
+    policy = Policy("login", 1, 10_000, 3_600_000)
+    local.consume([b"k"], [policy])
+    assert local.consume([b"k"], [policy]).retry_after == 3600
+
+    clock.now += 3_599_000
+    assert local.consume([b"k"], [policy]).retry_after == 1
+    clock.now += 1_000
+    assert not local.consume([b"k"], [policy]).refused
+
+
+def test_memory_is_bounded() -> None:
+    """Expired counters go as new ones come, and there are never more than the bound."""
+    clock = Clock()
+    local = LocalEngine(clock, size=1000)
+    policy = Policy("p", 5, 10_000)
+    for number in range(5_000):
+        local.consume([str(number).encode()], [policy])
+        assert len(local) <= 1000
+
+    clock.now += 60_000
+    for number in range(600):
+        local.consume([f"new{number}".encode()], [policy])
+    assert len(local) == 600
+
+
+def test_threads_count_exactly() -> None:
+    """Eight threads with 500 requests each get what one would."""
+    local = LocalEngine()
+    policy = Policy("p", 1000, 2_678_400_000)
+    passed: list[int] = []
+
+    def come() -> None:
+        passed.append(sum(not local.consume([b"k"], [policy]).refused for _ in range(500)))
+
+    threads = [threading.Thread(target=come) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(passed) == 1000
+
+
+@pytest.mark.parametrize("reply", [b"", b"1", b"0 5 1 2 3", b"9 5 1 2 3 4", b"x y", 7, [b"0"]])
+def test_a_damaged_answer_is_no_verdict(reply: object) -> None:
+    """What comes damaged from the network is a ValueError, which counts as a failure of Redis."""
+    with pytest.raises(ValueError, match=r"."):
+        unpack(reply, [Policy("p", 1, 1000)])  # type: ignore[arg-type]
+
+
+def test_garbage_under_a_key_is_a_fresh_start(redis_url: str) -> None:
+    """Text that is no counter counts as none."""
+    policy = Policy("p", 2, 60_000)
+    with Redis.from_url(redis_url) as redis:
+        redis.set("k", "hello")
+        verdict: Verdict = unpack(redis.eval(SCRIPT, 1, "k", pack([policy])), [policy])
+
+    assert verdict.rows[0].current == 1
