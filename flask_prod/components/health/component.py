@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import ClassVar
 
 from flask import Flask
@@ -16,7 +15,7 @@ from .engine import Engine, Plan, asking
 from .face import HealthFace, HealthHandle, plan
 from .redact import Redactor
 from .settings import HealthSettings
-from .views import Probes, moment
+from .views import Probes
 
 
 class Health(Component[HealthSettings, HealthHandle]):
@@ -37,8 +36,8 @@ class Health(Component[HealthSettings, HealthHandle]):
         ask = asking(app.app_context, _cleaner(app))
         engine = Engine(_plans(kit, settings, self._face), ask, settings.stale_after)
         engine.tell(kit.emit, kit.meter)
-        handle = HealthHandle(engine)
-        probes = Probes(handle, settings.path, settings.token, _about(kit, handle))
+        handle = HealthHandle(engine, kit.service)
+        probes = Probes(handle, settings.path, settings.token)
         app.register_blueprint(probes.blueprint())
         path = settings.path
         return Contribution(
@@ -74,19 +73,3 @@ def _cleaner(app: Flask) -> Callable[[str], str]:
         return redactor.clean(text)
 
     return clean
-
-
-def _about(kit: Installed, handle: HealthHandle) -> Callable[[], Mapping[str, object]]:
-    """Return what says whose health it is; `uptime` is in seconds, of this process."""
-
-    def about() -> Mapping[str, object]:
-        now = time.time()
-        return {
-            "service": kit.service.service_name,
-            "version": kit.service.service_version,
-            "environment": kit.service.environment,
-            "uptime": round(now - handle.born, 1),
-            "timestamp": moment(now),
-        }
-
-    return about

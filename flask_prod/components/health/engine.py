@@ -163,10 +163,10 @@ class Engine:
         """Send changes of state to *emit* and keep two gauges up to date."""
         self._emit = emit
         self._state_gauge = meter.gauge(
-            "prod_health_state", "Health of the service: 0 healthy, 1 degraded, 2 unhealthy."
+            "flask_prod_health_state", "Health of the service: 0 healthy, 1 degraded, 2 unhealthy."
         )
         self._check_gauge = meter.gauge(
-            "prod_health_check_state", "Result of a health check: 0 ok, 1 warn, 2 fail.", ("check",)
+            "flask_prod_health_check_state", "Result of a health check: 0 ok, 1 warn, 2 fail.", ("check",)
         )
 
     def after_fork(self) -> None:

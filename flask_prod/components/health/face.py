@@ -8,9 +8,11 @@ from typing import TypeAlias, TypeVar
 
 from flask_prod.core.component import Check, Finding
 from flask_prod.core.kit import current_state
+from flask_prod.core.settings import ServiceSettings
 from flask_prod.core.values import parse_duration
 
 from .engine import Engine, Plan, Report
+from .shown import described, moment
 
 Probe: TypeAlias = Callable[[], "Finding | bool | None"]
 ProbeT = TypeVar("ProbeT", bound=Probe)
@@ -22,8 +24,9 @@ RESERVED = frozenset({"live", "ready", "startup"})
 class HealthHandle:
     """The health of one application in one process; `kit.handle("health")` is one."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, service: ServiceSettings) -> None:
         self.engine = engine
+        self._service = service
         self._draining: list[Callable[[], bool]] = []
         self.after_fork()
 
@@ -54,6 +57,20 @@ class HealthHandle:
     def report(self) -> Report:
         """Return the state and every result, asking the checks whose kept result has expired."""
         return self.engine.look()
+
+    def summary(self, report: Report | None = None) -> dict[str, object]:
+        """Return *report*, or a new one, as JSON can hold it; `uptime` is in seconds, of this process."""
+        report = report or self.report()
+        now = time.time()
+        return {
+            "status": report.state,
+            "service": self._service.service_name,
+            "version": self._service.service_version,
+            "environment": self._service.environment,
+            "uptime": round(now - self.born, 1),
+            "timestamp": moment(now),
+            "checks": described(report),
+        }
 
     def readiness(self) -> tuple[str, Report]:
         """Return ready, starting, draining or unready, and the checks that have a say in it."""

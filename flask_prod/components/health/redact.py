@@ -6,21 +6,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, unquote, urlsplit
 
+from flask_prod.core.redaction import REDACTED, redact_text
 from flask_prod.core.values import Secret, SecretUrl
 
 LONGEST = 200
 """Characters of a detail; a driver may quote a whole statement."""
 
-_STARS = "***"
+_READ = 10 * LONGEST
 _SHORTEST = 4
-"""A secret shorter than this is not searched for: starring out every `a` would hide the message."""
+"""A secret shorter than this is not searched for: taking out every `a` would hide the message."""
 
-_USERINFO = re.compile(r"(?<=://)[^/\s'\"]*@")
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+")
-_NAMED = re.compile(
-    r"(?i)\b([\w-]*(?:passw(?:or)?d|passwd|pwd|secret|token|api[_-]?key|credential|dsn)[\w-]*)"
-    r"(['\"]?\s*[=:]\s*)('[^']*'|\"[^\"]*\"|[^\s,;&)}]+)"
-)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
@@ -35,11 +30,8 @@ class Redactor:
     def clean(self, text: str) -> str:
         """Return *text* as one line of at most `LONGEST` characters without secrets."""
         for secret in self._secrets:
-            text = text.replace(secret, _STARS)
-        text = _USERINFO.sub(f"{_STARS}@", text)
-        text = _BEARER.sub(rf"\1 {_STARS}", text)
-        text = _NAMED.sub(rf"\1\2{_STARS}", text)
-        text = _CONTROL.sub(" ", text).strip()
+            text = text.replace(secret, REDACTED)
+        text = _CONTROL.sub(" ", redact_text(text[:_READ])).strip()
         return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\u2026"
 
 

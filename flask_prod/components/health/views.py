@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import TypeAlias
+from collections.abc import Mapping
 
 import msgspec
 from flask import Blueprint, abort, request
 from werkzeug.wrappers import Response
 
-from flask_prod.core.component import Check
 from flask_prod.core.record import RequestRecord
 from flask_prod.core.values import Secret
 
-from .engine import FAIL, UNHEALTHY, Report, Result
+from .engine import FAIL, UNHEALTHY
 from .face import RESERVED, HealthHandle
+from .shown import shown
 
 BLUEPRINT = "prod_health"
-
-About: TypeAlias = Callable[[], Mapping[str, object]]
 
 
 class Probes:
@@ -30,11 +26,10 @@ class Probes:
     probes to the sign-in page. The blueprint has the same answers for whoever comes by way of Flask.
     """
 
-    def __init__(self, handle: HealthHandle, path: str, token: Secret, about: About) -> None:
+    def __init__(self, handle: HealthHandle, path: str, token: Secret) -> None:
         self._handle = handle
         self._path = path
         self._token = token.reveal().encode()
-        self._about = about
         self._answers = {path: self._health, f"{path}/live": self._live, f"{path}/ready": self._ready}
         self._endpoints = {path: "health", f"{path}/live": "live", f"{path}/ready": "ready"}
 
@@ -78,13 +73,15 @@ class Probes:
         report = self._handle.report()
         status = 503 if report.state == UNHEALTHY else 200
         if self._trusted(authorization):
-            return details(self._whole(report.state, report), status)
+            return details(self._handle.summary(report), status)
         return word(report.state, status)
 
     def _ready(self, authorization: str) -> Response:
         state, report = self._handle.readiness()
         status = 200 if state == "ready" else 503
-        return details(self._whole(state, report), status) if self._trusted(authorization) else word(state, status)
+        if self._trusted(authorization):
+            return details({**self._handle.summary(report), "status": state}, status)
+        return word(state, status)
 
     def _component(self, name: str) -> Response | None:
         if not self._handle.engine.known(name):
@@ -92,37 +89,11 @@ class Probes:
         check, result = self._handle.engine.look(lambda check: check.name == name).results[name]
         return details({"name": name, **shown(check, result)}, 503 if result.finding.status == FAIL else 200)
 
-    def _whole(self, state: str, report: Report) -> dict[str, object]:
-        return {"status": state, **self._about(), "checks": described(report)}
-
     def _trusted(self, authorization: str) -> bool:
         scheme, _, token = authorization.partition(" ")
         if not self._token or scheme.lower() != "bearer":
             return False
         return hmac.compare_digest(token.strip().encode(), self._token)
-
-
-def described(report: Report) -> dict[str, dict[str, object]]:
-    """Return every check of a report as JSON can hold it."""
-    return {name: shown(check, result) for name, (check, result) in report.results.items()}
-
-
-def shown(check: Check, result: Result) -> dict[str, object]:
-    """Return one check as JSON can hold it; `latency_ms` is how long its latest run took."""
-    return {
-        "status": result.finding.status,
-        "critical": check.critical,
-        "latency_ms": round(result.latency * 1000, 1),
-        "detail": result.finding.detail,
-        "since": moment(result.since),
-        "checked": moment(result.checked),
-        "data": dict(result.finding.data),
-    }
-
-
-def moment(seconds: float) -> str:
-    """Return a time of `time.time()` as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def word(text: str, status: int = 200) -> Response:

@@ -239,7 +239,7 @@ def test_gauges(dependency: Dependency) -> None:
     dependency.error = OSError()
     whole.look()
 
-    assert seen == {("prod_health_state",): 1, ("prod_health_check_state", "it"): 2}
+    assert seen == {("flask_prod_health_state",): 1, ("flask_prod_health_check_state", "it"): 2}
 
 
 def test_fork(dependency: Dependency) -> None:

@@ -12,6 +12,7 @@ from flask import Flask, abort
 from flask_prod import ConfigError, ProdKit
 from flask_prod.components.health import HealthFace
 from flask_prod.core.component import Finding
+from flask_prod.core.redaction import REDACTED
 from tests.apps import MakeApp, StartGunicorn
 
 TOKEN = "a-long-token-for-tests"
@@ -135,7 +136,7 @@ def test_exception_text(build: Build) -> None:
     face.check("cache")(down)
     body = app.test_client().get("/health/cache", headers=BEARER)
 
-    assert body.get_json()["detail"] == "ConnectionError: redis://***@cache refused"
+    assert body.get_json()["detail"] == f"ConnectionError: redis://:{REDACTED}@cache refused"
 
 
 def test_ready(build: Build) -> None:
