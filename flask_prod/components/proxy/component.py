@@ -1,0 +1,34 @@
+"""Install the proxy room: the first steps of the pass."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
+from flask_prod.core.errors import ConfigError
+
+from .engine import AllowedHosts, DirectPeer, TrustedHops, adopt_request_id, host_problems
+from .settings import ProxySettings
+
+
+class Proxy(Component[ProxySettings, None]):
+    """Decide once who the client is; everything after it reads the record."""
+
+    name = "proxy"
+    settings = ProxySettings
+
+    def install(self, app: Flask, settings: ProxySettings, kit: Installed) -> Contribution[None]:
+        """Choose the steps that TRUSTED_PROXIES and ALLOWED_HOSTS ask for."""
+        problems = tuple(host_problems(kit.service.allowed_hosts))
+        if problems:
+            raise ConfigError(problems)
+
+        steps: list[Step] = []
+        if kit.service.trusted_proxies:
+            hops = TrustedHops(kit.service.trusted_proxies, settings.forwarded_headers)
+            steps += [Step(Stage.PROXY, hops.ask), Step(Stage.IDENTITY, adopt_request_id)]
+        else:
+            steps.append(Step(Stage.PROXY, DirectPeer(kit.emit).ask))
+        if kit.service.allowed_hosts:
+            steps.append(Step(Stage.HOST, AllowedHosts(kit.service.allowed_hosts).ask))
+        return Contribution(handle=None, steps=tuple(steps))
