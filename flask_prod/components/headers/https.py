@@ -1,0 +1,48 @@
+"""The step from HTTP to HTTPS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import Flask, redirect, request
+from werkzeug.exceptions import Forbidden, HTTPException
+from werkzeug.wrappers import Response
+
+from flask_prod.core.record import RequestRecord
+
+from .engine import HeaderPlans
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+class HttpsOnly:
+    """Redirects browsers that came by plain HTTP and refuses programs, whose credentials are in the clear already.
+
+    Probes and valid preflights never come here: the pass answers them earlier.
+    """
+
+    def __init__(self, app: Flask, plans: HeaderPlans) -> None:
+        self._app = app
+        self._plans = plans
+
+    def ask(self, record: RequestRecord) -> Response | HTTPException | None:
+        """Let HTTPS pass, and views that said force_https=False."""
+        if record.scheme == "https" or not self._plans.plan(record.endpoint).force_https or self._app.debug:
+            return None
+        if is_program(record.environ):
+            return Forbidden("This service is for HTTPS only. Change the address to https://.")
+
+        # 308 keeps the method. Browsers must not store it: with a wrong TRUSTED_PROXIES it would be a loop that
+        # outlives the mistake. Remembering is the business of Strict-Transport-Security.
+        answer = redirect(request.url.replace("http://", "https://", 1), 308)
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+
+def is_program(environ: WSGIEnvironment) -> bool:
+    """Tell whether this is an API client by its own word: credentials in a header, or JSON."""
+    if "HTTP_AUTHORIZATION" in environ or "json" in environ.get("CONTENT_TYPE", ""):
+        return True
+    accept = environ.get("HTTP_ACCEPT", "")
+    return "json" in accept and "html" not in accept
