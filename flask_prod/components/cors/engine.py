@@ -1,0 +1,235 @@
+"""The CORS answer per path and origin: computed by Flask-CORS once, replayed as tuples from then on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from flask_cors.core import (
+    ACL_ORIGIN,
+    ACL_REQUEST_HEADER_PRIVATE_NETWORK,
+    ACL_REQUEST_HEADERS,
+    ACL_REQUEST_METHOD,
+    get_cors_headers,
+)
+from werkzeug.datastructures import Headers
+from werkzeug.wrappers import Response
+
+from flask_prod.core.component import HeaderList
+from flask_prod.core.record import RequestRecord
+
+from .origins import Origins
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+LibraryOptions: TypeAlias = Any
+"""`flask_cors.core._ComputedCorsOptions`, which the library gives no public name."""
+
+_MOST_ORIGINS = 1024
+_HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*", re.ASCII)
+_LONGEST_REQUEST = 1024
+_ACAO = ACL_ORIGIN.lower()
+_PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a preflight asks for."""
+
+    origin: str
+    method: str
+    headers: str
+    private_network: str
+
+
+class Rule:
+    """One policy: which origins are allowed, and what they are told."""
+
+    def __init__(self, origins: Origins, options: LibraryOptions) -> None:
+        self._origins = origins
+        self._options = options
+        self.methods = frozenset(_split(options.methods))
+        self._known: dict[str, Pairs] = {}
+        self._anybody = self._ask(origin="https://any.invalid") if origins.any else None
+        self.preflight = lru_cache(maxsize=512)(self._preflight)
+
+    def answer(self, origin: str | None) -> Pairs | None:
+        """Return the headers for an ordinary request, None when the origin is not allowed."""
+        if self._anybody is not None:
+            return self._anybody
+        if not origin:
+            return None
+        return self._known.get(origin) or self._decide(origin)
+
+    def _decide(self, origin: str) -> Pairs | None:
+        if self._origins.lists(origin):
+            if len(self._known) >= _MOST_ORIGINS:
+                self._known.clear()
+            answer = self._known[origin] = self._ask(origin)
+            return answer
+        if self._origins.check is not None and _plain(origin) and self._origins.check(origin):
+            return self._ask(origin)
+        return None
+
+    def _ask(self, origin: str, preflight: Preflight | None = None, methods: str | None = None) -> Pairs:
+        """Ask the library what it would say to this one origin."""
+        options = replace(
+            self._options,
+            origins=[origin],
+            allow_all_origins=self._origins.any,
+            send_wildcard=self._origins.any,
+            methods=methods or self._options.methods,
+        )
+        sent = Headers([("Origin", origin)])
+        if preflight is not None:
+            sent[ACL_REQUEST_METHOD] = preflight.method
+            if preflight.headers:
+                sent[ACL_REQUEST_HEADERS] = preflight.headers
+            if preflight.private_network:
+                sent[ACL_REQUEST_HEADER_PRIVATE_NETWORK] = preflight.private_network
+        headers = get_cors_headers(options, sent, "GET" if preflight is None else "OPTIONS")
+        return tuple((name, str(value)) for name, value in headers.items() if name != "Vary")
+
+    def _preflight(self, asked: Preflight, route_methods: frozenset[str]) -> Pairs:
+        """Return the headers that answer *asked*; the origin was allowed before."""
+        methods = self.methods & route_methods if route_methods else self.methods
+        pairs = self._ask(asked.origin, asked, ", ".join(sorted(methods)))
+        return (*pairs, ("Vary", _PREFLIGHT_VARY))
+
+
+class DecoratedRule(Rule):
+    """The policy of a view under `@cross_origin`: the library itself decides which origins are allowed."""
+
+    def __init__(self, options: LibraryOptions) -> None:
+        super().__init__(Origins(check=lambda origin: bool(self._verdict(origin))), options)
+
+    def _verdict(self, origin: str) -> bool:
+        return ACL_ORIGIN in get_cors_headers(self._options, Headers([("Origin", origin)]), "GET")
+
+    def _ask(self, origin: str, preflight: Preflight | None = None, methods: str | None = None) -> Pairs:
+        if self._options.allow_all_origins and self._options.send_wildcard:
+            return (*_without_origin(super()._ask(origin, preflight, methods)), (ACL_ORIGIN, "*"))
+        return super()._ask(origin, preflight, methods)
+
+
+@dataclass(frozen=True, slots=True)
+class PathRule:
+    """A rule and the path it holds for, by whole segments."""
+
+    path: str
+    rule: Rule
+
+    def covers(self, path: str) -> bool:
+        """Tell whether *path* is this one or lies below it."""
+        return not self.path or path == self.path or path.startswith(self.path + "/")
+
+
+class CorsPass:
+    """CORS in the one pass: a step for preflights, and headers on every other answer.
+
+    `route` tells which methods a path has and which endpoint answers one of them; `decorated` gives the rule of a
+    view under `@cross_origin`.
+    """
+
+    def __init__(
+        self,
+        rules: Iterable[PathRule],
+        route: Callable[[WSGIEnvironment, str], tuple[frozenset[str], str | None]],
+        decorated: Callable[[str], Rule | None],
+    ) -> None:
+        self._rules = tuple(sorted(rules, key=lambda rule: -rule.path.count("/")))
+        self._route = route
+        self._find_decorated = decorated
+        self._decorated: dict[str, Rule | None] = {}
+
+    def ask(self, record: RequestRecord) -> Response | None:
+        """Answer a valid preflight; one that is not goes on as any other request, and gets no CORS headers."""
+        if record.method != "OPTIONS":
+            return None
+        asked = read_preflight(record)
+        if asked is None:
+            return None
+        route_methods, endpoint = self._route(record.environ, asked.method)
+        rule = self._rule(record.path, endpoint)
+        if rule is None or asked.method not in rule.methods or rule.answer(asked.origin) is None:
+            return None
+        if route_methods and asked.method not in route_methods:
+            return None
+        answer = Response(status=204, headers=list(rule.preflight(asked, route_methods)))
+        del answer.headers["Content-Type"]
+        return answer
+
+    def add(self, record: RequestRecord, headers: HeaderList) -> None:
+        """Add what the origin is allowed; a view that decided itself is left alone, and Vary is always there."""
+        rule = self._rule(record.path, record.endpoint)
+        if rule is None or record.operational:
+            return
+        decided = False
+        vary = -1
+        for index, (name, value) in enumerate(headers):
+            size = len(name)
+            if size == 4 and name.lower() == "vary":
+                vary = index if vary < 0 or "origin" in value.lower() else vary
+            elif size == 27 and name.lower() == _ACAO:
+                decided = True
+
+        if not decided and not (record.method == "OPTIONS" and _REQUESTED in record.environ):
+            headers += rule.answer(record.environ.get("HTTP_ORIGIN")) or ()
+        if vary < 0:
+            headers.append(("Vary", "Origin"))
+        else:
+            headers[vary] = (headers[vary][0], vary_by_origin(headers[vary][1]))
+
+    def _rule(self, path: str, endpoint: str | None) -> Rule | None:
+        if endpoint is not None:
+            if endpoint not in self._decorated:
+                self._decorated[endpoint] = self._find_decorated(endpoint)
+            own = self._decorated[endpoint]
+            if own is not None:
+                return own
+        for rule in self._rules:
+            if rule.covers(path):
+                return rule.rule
+        return None
+
+
+_REQUESTED = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
+
+
+def read_preflight(record: RequestRecord) -> Preflight | None:
+    """Return what the preflight asks, None when it is none or no browser would send it so."""
+    environ = record.environ
+    origin, method = environ.get("HTTP_ORIGIN"), environ.get(_REQUESTED)
+    headers = environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS", "").strip()
+    if not origin or not method:
+        return None
+    if headers and (len(headers) > _LONGEST_REQUEST or not _HEADER_NAMES.fullmatch(headers)):
+        return None
+    private = environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK", "")
+    return Preflight(origin, method, headers, "true" if private == "true" else "")
+
+
+def vary_by_origin(value: str) -> str:
+    """Return a Vary value that has Origin in it, once."""
+    names = {name.strip().lower() for name in value.split(",")}
+    if "origin" in names or "*" in names:
+        return value
+    return f"{value}, Origin" if value.strip() else "Origin"
+
+
+def _split(value: str | None) -> list[str]:
+    return [name.strip() for name in (value or "").split(",") if name.strip()]
+
+
+def _plain(origin: str) -> bool:
+    """Tell whether *origin* may be repeated in a header at all."""
+    return len(origin) <= 300 and origin.isascii() and origin.isprintable() and not set(origin) & {" ", ",", ";"}
+
+
+def _without_origin(pairs: Pairs) -> Pairs:
+    return tuple(pair for pair in pairs if pair[0] != ACL_ORIGIN)
