@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import http_sfv
 import pytest
+from http_sfv.dictionary import Dictionary
+from http_sfv.item import Item
+from http_sfv.types import Token
 
 from flask_prod.components.headers.engine import HeaderPlans, Options, nonce_sections, parse_policy
 from flask_prod.components.headers.settings import SecuritySettings
@@ -139,13 +141,13 @@ def test_structured_headers_parse() -> None:
     """Headers that browsers read as structured fields (RFC 9651) are ones."""
     headers = answer(HTML)
 
-    permissions = http_sfv.Dictionary()
+    permissions = Dictionary()
     permissions.parse(headers["Permissions-Policy"].encode())
     assert [list(value) for value in permissions.values()] == [[]] * len(permissions)
     for name in ("Opener", "Embedder"):
-        item = http_sfv.Item()
+        item = Item()
         item.parse(headers[f"Cross-Origin-{name}-Policy"].encode())
-        assert isinstance(item.value, http_sfv.Token)
+        assert isinstance(item.value, Token)
 
 
 def test_own_policy() -> None:
