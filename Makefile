@@ -20,7 +20,7 @@ help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C stops all
-	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var/valkey $(ARGS)
+	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
 
 test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
 	$(BIN)/python -m pytest -m "not faults" $(ARGS)

@@ -28,6 +28,7 @@ _KEPT = re.compile(
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Make one directory for everything the run's code puts into the temporary directory."""
+    servers.remove_abandoned()
     folder = tmp_path_factory.mktemp("scratch", numbered=False)
     before, variable = tempfile.tempdir, os.environ.get("TMPDIR")
     tempfile.tempdir = os.environ["TMPDIR"] = str(folder)

@@ -6,6 +6,7 @@ main thread: the kernel ends a bound process with the *thread* that started it.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import http.client
 import importlib.util
@@ -33,6 +34,7 @@ from tests import faultproxy
 HOST = "127.0.0.1"
 BOUND = Path(__file__).with_name("bound.py")
 NOBODY = 65534
+PREFIX = "flask-prod-test-"
 TEMP = Path(tempfile.gettempdir())
 """Where server data goes; taken here, before conftest.py watches the directory that tests use."""
 
@@ -76,6 +78,14 @@ def children(pid: int | None = None) -> set[int]:
         with suppress(OSError):
             found.update(int(child) for child in task.read_text().split())
     return found
+
+
+def remove_abandoned() -> None:
+    """Remove the folders of servers whose test run was killed: nobody holds their locks."""
+    for path in TEMP.glob(f"{PREFIX}*/lock"):
+        with suppress(OSError), open(path, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path.parent, ignore_errors=True)
 
 
 class Process:
@@ -155,7 +165,9 @@ class Server:
     """A process with a folder of its own that goes away with it."""
 
     def __init__(self, prefix: str) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"flask-prod-{prefix}-", dir=TEMP))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{prefix}-", dir=TEMP))
+        self._lock = open(self.folder / "lock", "wb")  # noqa: SIM115  # held until `close`: see remove_abandoned
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         self.process = Process(self.folder)
 
     @property
@@ -192,6 +204,7 @@ class Server:
         """Stop and remove the folder."""
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def __enter__(self) -> Self:
         try:

@@ -122,7 +122,7 @@ def test_fault_proxy_swallows(valkey: servers.Valkey, fault_proxy: StartFaultPro
 
 
 def test_server_dies_with_its_parent(tmp_path: Path) -> None:
-    """When the process that runs the suite is killed with -9, its servers go too."""
+    """When the process that runs the suite is killed with -9, its servers go too, and the next run tidies."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from tests import servers\n"
@@ -131,17 +131,19 @@ def test_server_dies_with_its_parent(tmp_path: Path) -> None:
         "sys.stdin.read()\n"
     )
     root = str(Path(__file__).parent.parent)
-    parent = subprocess.Popen([sys.executable, "-c", code, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    env = {**os.environ, "TMPDIR": str(servers.TEMP)}
+    command = [sys.executable, "-c", code, root]
+    parent = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with parent:
         assert parent.stdout is not None
+        servers.remove_abandoned()
         pid, folder = parent.stdout.readline().split()
         parent.send_signal(signal.SIGKILL)
         parent.wait(5)
 
     servers.wait_for(lambda: not servers.alive(int(pid)), 5, "the end of the server")
-    for path in Path(os.fsdecode(folder)).iterdir():
-        path.unlink()
-    Path(os.fsdecode(folder)).rmdir()
+    servers.remove_abandoned()
+    assert not Path(os.fsdecode(folder)).exists()
 
 
 def test_make_app_builds_a_shop_in_test(make_app: MakeApp) -> None:
