@@ -141,7 +141,7 @@ def _environment(info: ScriptInfo, plan: Plan) -> dict[str, str]:
 def _run(plan: Plan, env: dict[str, str]) -> int:
     console = Console((OWN, "prepare", "valkey", "web", "worker"))
     with Supervisor(console.say) as supervisor:
-        parts = [f"web {plan.workers} workers"]
+        parts = [f"web {plan.workers} " + ("worker" if plan.workers == 1 else "workers")]
         if plan.redis:
             _make_data(plan.data)
             env["REDIS_URL"] = supervisor.serve("valkey", EmbeddedValkey(plan.data / "valkey"))

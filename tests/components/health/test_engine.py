@@ -135,7 +135,7 @@ def test_hang(dependency: Dependency) -> None:
 
 
 def test_hang_ends(dependency: Dependency) -> None:
-    """A late answer does not count, and the next run tells that the dependency is back."""
+    """The next run after a hang tells that the dependency is back."""
     whole = engine(plan(dependency, interval=0.05))
     dependency.open.clear()
     assert status(whole) == FAIL
@@ -144,6 +144,17 @@ def test_hang_ends(dependency: Dependency) -> None:
     time.sleep(0.1)
 
     assert status(whole) == OK
+
+
+def test_late_answer(dependency: Dependency) -> None:
+    """An answer after the time limit does not turn the kept failure into a success."""
+    whole = engine(plan(dependency))
+    dependency.open.clear()
+    whole.look()
+    dependency.open.set()
+    time.sleep(0.1)
+
+    assert status(whole) == FAIL
 
 
 def test_hang_behind_a_result(dependency: Dependency) -> None:
