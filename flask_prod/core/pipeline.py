@@ -29,6 +29,7 @@ from .record import RECORD_KEY, RequestRecord, enter, leave
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from werkzeug.routing import Rule
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Pipeline:
         self._wsgi: WSGIApplication = app.wsgi_app
         self._handle_user_exception = app.handle_user_exception
         self._make_response = app.make_response
+        self._preprocess_request = app.preprocess_request
         # Instance attributes, as Flask's own documentation does with wsgi_app. An exception is seen here before
         # any handler of the user turns it into an answer; the signal sees those that come from elsewhere.
         app.wsgi_app = self  # type: ignore[method-assign]
@@ -75,7 +77,7 @@ class Pipeline:
         app.make_response = self._draw  # type: ignore[method-assign, assignment]
         app.test_client_class = eager(app.test_client_class)
         got_request_exception.connect(self._note_signal, app)
-        app.before_request_funcs.setdefault(None, []).insert(0, self._ask_routed)
+        app.preprocess_request = self._preprocess  # type: ignore[method-assign]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request: the whole pass."""
@@ -119,12 +121,14 @@ class Pipeline:
                 return self._as_response(record, answer)
         return None
 
-    def _ask_routed(self) -> Response | None:
-        """Run first of all before_request functions, for every path, matched or not."""
-        record: RequestRecord | None = request.environ.get(RECORD_KEY)
-        if record is None:
-            return None
-        rule = request.url_rule
+    def _preprocess(self) -> Any:
+        """Ask the routed steps first, for every path, matched or not; then the application's own hooks."""
+        current = request._get_current_object()  # type: ignore[attr-defined]  # once; each use of the proxy costs
+        record: RequestRecord | None = current.environ.get(RECORD_KEY)
+        answer = self._ask_routed(record, current.url_rule) if record is not None else None
+        return self._preprocess_request() if answer is None else answer
+
+    def _ask_routed(self, record: RequestRecord, rule: Rule | None) -> Response | None:
         if rule is not None:
             record.endpoint = rule.endpoint
             record.route = rule.rule

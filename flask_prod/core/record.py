@@ -21,11 +21,23 @@ class RequestRecord:
     `route` is the rule that matched, None when none did. `error` is the exception behind a 5xx answer.
     """
 
-    __slots__ = (
-        "bytes_sent", "client", "duration", "endpoint", "environ", "error", "extra", "host", "limits",
-        "method", "nonce", "operational", "outcome", "outer", "path", "request_id", "route", "sampled",
-        "scheme", "span_id", "started", "status", "trace_id", "user_id",
-    )  # fmt: skip
+    # Defaults of the class rather than assignments per request: most of them stay as they are.
+    endpoint: str | None = None
+    route: str | None = None
+    operational: bool = False
+    status: int = 0
+    bytes_sent: int = 0
+    duration: float = 0.0
+    outcome: str = "ok"
+    error: BaseException | None = None
+    user_id: str | None = None
+    trace_id: str = ""
+    span_id: str = ""
+    sampled: bool = False
+    nonce: str | None = None
+    limits: Any = None
+    extra: dict[str, Any] | None = None
+    outer: RequestRecord | None = None
 
     def __init__(self, environ: WSGIEnvironment, request_id: str, started: float) -> None:
         self.environ = environ
@@ -36,22 +48,6 @@ class RequestRecord:
         self.scheme: str = environ["wsgi.url_scheme"]
         self.host: str = environ.get("HTTP_HOST") or environ["SERVER_NAME"]
         self.client: str = environ.get("REMOTE_ADDR") or ""
-        self.endpoint: str | None = None
-        self.route: str | None = None
-        self.operational = False
-        self.status = 0
-        self.bytes_sent = 0
-        self.duration = 0.0
-        self.outcome = "ok"
-        self.error: BaseException | None = None
-        self.user_id: str | None = None
-        self.trace_id = ""
-        self.span_id = ""
-        self.sampled = False
-        self.nonce: str | None = None
-        self.limits: Any = None
-        self.extra: dict[str, Any] | None = None
-        self.outer: RequestRecord | None = None
 
     def note(self, **values: Any) -> None:
         """Keep *values* with the request: they appear in its log line and error report."""
@@ -67,7 +63,9 @@ def current_record() -> RequestRecord | None:
 
 def enter(record: RequestRecord) -> None:
     """Make *record* the current one, remembering the one it is nested in (a test client inside a view)."""
-    record.outer = _current.get()
+    outer = _current.get()
+    if outer is not None:
+        record.outer = outer
     _current.set(record)
 
 
@@ -75,4 +73,3 @@ def leave(record: RequestRecord) -> None:
     """End *record*; a body closed late or in another context must not disturb the request served now."""
     if _current.get() is record:
         _current.set(record.outer)
-    record.outer = None
