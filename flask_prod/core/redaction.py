@@ -5,14 +5,25 @@ Used wherever something leaves the process for people to read: logs, error repor
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, quote, quote_plus
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 REDACTED = "[redacted]"
 _DEEPEST = 8
 _MOST_ITEMS = 100
 _LONGEST = 8192
+_SHORTEST_SECRET = 5
+"""A shorter value is not looked for elsewhere: too much would match."""
+
+_SHORTEST_COOKIE = 8
+"""A shorter cookie value (`theme=dark`) is a word, not a secret."""
 
 _SENSITIVE = re.compile(
     r"passw|passphrase|pwd|secret|token|authorization|cookie|credential|cardnumber|creditcard|cardno|cvv|cvc|iban"
@@ -87,6 +98,53 @@ def redact_query(query: str) -> str:
 def shorten(text: str, longest: int = _LONGEST) -> str:
     """Cut *text* to *longest* characters and say how much is missing."""
     return text if len(text) <= longest else f"{text[:longest]}...[{len(text) - longest} more]"
+
+
+def hide(text: str, forms: Iterable[str]) -> str:
+    """Star out every occurrence of *forms*, as `forms_of` gives them."""
+    for form in forms:
+        if form in text:
+            text = text.replace(form, REDACTED)
+    return text
+
+
+def forms_of(secrets: Iterable[str]) -> tuple[str, ...]:
+    """Return the ways in which *secrets* may be written: plain, quoted for Python or an address, base64."""
+    forms = {form for secret in secrets if len(secret) >= _SHORTEST_SECRET for form in _forms(secret)}
+    return tuple(sorted(forms, key=len, reverse=True))
+
+
+def secrets_sent(environ: WSGIEnvironment) -> set[str]:
+    """Return what a request carries outside of its body that is secret: credentials, cookies, query values."""
+    found = {str(value) for key, value in environ.items() if key[:5] == "HTTP_" and is_sensitive(key[5:])}
+    found.update(environ.get("HTTP_AUTHORIZATION", "").split(" ", 1))
+    found.update(
+        value for name, value in parse_qsl(environ.get("QUERY_STRING", "")[:_LONGEST]) if is_sensitive(name)
+    )
+    cookies = (pair.partition("=")[2].strip() for pair in environ.get("HTTP_COOKIE", "").split(";"))
+    found.update(value for value in cookies if len(value) >= _SHORTEST_COOKIE)
+    return found - {"Bearer", "Basic", "Digest", "bearer", "basic"}
+
+
+def secrets_under(node: object, under: bool = False, depth: int = 0) -> Iterator[str]:
+    """Yield every text that stands under a secret's name, at any depth."""
+    if depth > 3 * _DEEPEST:
+        return
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from secrets_under(value, under or is_sensitive(str(key)), depth + 1)
+    elif isinstance(node, list | tuple):
+        for item in node:
+            yield from secrets_under(item, under, depth + 1)
+    elif under and isinstance(node, str) and node not in (REDACTED, "[Filtered]"):
+        yield node[1:-1] if node[:1] in ("'", '"') and node[-1:] == node[:1] else node
+
+
+def _forms(secret: str) -> Iterator[str]:
+    raw = secret.encode(errors="replace")
+    yield from (secret, repr(secret)[1:-1], quote(raw), quote(raw, safe=""), quote_plus(raw))
+    yield base64.b64encode(raw).decode().rstrip("=")
+    yield base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _starred_card(match: re.Match[str]) -> str:

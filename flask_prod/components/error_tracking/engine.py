@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextvars import ContextVar
+from random import random
 from typing import TYPE_CHECKING, Any
 
 from werkzeug.exceptions import ServiceUnavailable
@@ -12,10 +14,11 @@ from werkzeug.exceptions import ServiceUnavailable
 from flask_prod.core.component import Event
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.record import RequestRecord, current_record
+from flask_prod.core.redaction import secrets_sent
 
 from .client import SECRETS, close_client
-from .story import describe, secrets_of
-from .traces import Transactions
+from .story import describe
+from .traces import begin_transaction, end_transaction
 
 if TYPE_CHECKING:
     from sentry_sdk import Client
@@ -54,8 +57,7 @@ class AppErrors:
         self._build = build
         self._client: Client | None = None
         self._expected = expected
-        self._transactions = Transactions(rate)
-        self._base: Any = None
+        self._rate = rate
         if build is not None:
             self._remember_base()
             self.client()
@@ -77,10 +79,11 @@ class AppErrors:
         return self._client
 
     def begin(self, record: RequestRecord) -> None:
-        """Sample the request."""
-        client = self.client()
-        if client is not None:
-            self._transactions.begin(record, client)
+        """Start a transaction if this request is among the sampled; a preflight never is."""
+        if (record.sampled or random() < self._rate) and record.method != "OPTIONS":  # noqa: S311  # a sample, not a secret
+            client = self.client()
+            if client is not None:
+                begin_transaction(record, client)
 
     def observe(self, record: RequestRecord) -> None:
         """Report how the request ended, if that is worth it, and leave no scope behind."""
@@ -88,9 +91,10 @@ class AppErrors:
             if record.error is not None and (record.status >= 500 or record.outcome == "crashed"):
                 self.report(record.error, record)
             if record.sampled:
-                self._transactions.end(record)
+                end_transaction(record)
         finally:
-            self._reset_scopes()
+            if self._isolation.get() is not None or self._current.get() is not None:
+                self._reset_scopes()
 
     def report(self, error: BaseException, record: RequestRecord | None, **context: object) -> str | None:
         """Send *error* unless it is expected or was sent for this request; return the event's id."""
@@ -173,7 +177,7 @@ class AppErrors:
             described = describe(record)
             described["tags"].update(event.get("tags", {}))
             event = {**event, **described}
-            hint[SECRETS] = secrets_of(record.environ)
+            hint[SECRETS] = secrets_sent(record.environ)
         if more:
             event["extra"] = {**event.get("extra", {}), **more}
         with sentry_sdk.new_scope() as scope:
@@ -190,17 +194,15 @@ class AppErrors:
     def _remember_base(self) -> None:
         from sentry_sdk import scope
 
-        self._scopes: Iterable[Any] = (scope._isolation_scope, scope._current_scope)
+        self._isolation: ContextVar[Any] = scope._isolation_scope
+        self._current: ContextVar[Any] = scope._current_scope
         # Forked, so that what a request adds to a scope of the start-up stays out of the copy.
-        self._base = tuple(found.fork() if found else None for found in (v.get() for v in self._scopes))
+        self._base = [found and found.fork() for found in (self._isolation.get(), self._current.get())]
 
     def _reset_scopes(self) -> None:
         """End tags and breadcrumbs with the request that set them, as the library's middleware does by forking."""
-        for variable, base in zip(self._scopes, self._base, strict=True):
-            if base is not None:
-                variable.set(base.fork())
-            elif variable.get() is not None:
-                variable.set(None)
+        for variable, base in zip((self._isolation, self._current), self._base, strict=True):
+            variable.set(base and base.fork())
 
 
 def _seen(error: BaseException, record: RequestRecord | None) -> bool:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import quote
 
 from flask_prod.core.record import RequestRecord
-from flask_prod.core.redaction import is_sensitive, redact_query
+from flask_prod.core.redaction import redact_query
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _LEFT_OUT = frozenset({"Cookie", "X-Forwarded-For", "X-Real-Ip", "Forwarded"})
-
-_COOKIE = 8
-"""Shorter cookie values (`theme=dark`) are words, not secrets."""
 
 
 def transaction_name(record: RequestRecord) -> str:
@@ -42,17 +39,6 @@ def describe(record: RequestRecord) -> dict[str, Any]:
     return described
 
 
-def secrets_of(environ: WSGIEnvironment) -> set[str]:
-    """Return what the request sent that is secret: credentials, cookies, sensitive query values."""
-    scheme, _, credentials = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    found = {credentials.strip() or scheme}
-    found.update(value for name, value in _headers(environ, everything=True) if is_sensitive(name))
-    found.update(value for name, value in parse_qsl(environ.get("QUERY_STRING", "")[:8192]) if is_sensitive(name))
-    cookies = (pair.partition("=")[2].strip() for pair in environ.get("HTTP_COOKIE", "").split(";"))
-    found.update(value for value in cookies if len(value) >= _COOKIE)
-    return found
-
-
-def _headers(environ: WSGIEnvironment, everything: bool = False) -> list[tuple[str, str]]:
+def _headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     named = ((key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key[:5] == "HTTP_")
-    return [(name, str(value)) for name, value in named if everything or name not in _LEFT_OUT]
+    return [(name, str(value)) for name, value in named if name not in _LEFT_OUT]
