@@ -2,7 +2,7 @@
 
 Whatever you define here wins: `workers = 8`, or a hook of your own, which is called together with the kit's.
 Without a line of yours: bind from HOST and PORT, one worker per CPU of the container (WEB_CONCURRENCY wins),
-gthread with WEB_THREADS threads, SHUTDOWN_SECONDS to finish. docs/gunicorn.md has all of them.
+gthread with WEB_THREADS threads, SHUTDOWN_SECONDS to finish: see ServerSettings in flask_prod/server/gunicorn.py.
 """
 
 from flask_prod.server.gunicorn import child_exit, compose, on_exit, on_starting, post_worker_init, worker_exit
