@@ -178,7 +178,7 @@ class FileStore:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    yield int(path.name.split(".")[-2]), int(file.read() or 0)
+                    yield int(path.name.split(".")[-2]), int((file.read().split() or [b"0"])[0])
 
     def _counts(self, path: Path, alive: set[int]) -> bool:
         identity = path.stem.rpartition("_")[2]
@@ -200,23 +200,32 @@ class FileStore:
         return page
 
     def _claim(self) -> tuple[int, int]:
-        """Take the lowest slot that no living process holds, and clear its predecessor's live gauges."""
+        """Take the lowest slot that no living process holds; clear what earlier lives of the service left."""
         self.directory.mkdir(parents=True, exist_ok=True)
         for number in range(_MOST_PROCESSES):
-            lock = os.open(self.directory / f"slot_{self.owner}.{number}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                os.close(lock)
-                if isinstance(error, BlockingIOError):
-                    continue
-                raise
+            lock = _lock(self.directory / f"slot_{self.owner}.{number}.lock")
+            if lock is None:
+                continue
+            # The live gauges of a predecessor are gone with it; its counters go on while its parent lives.
+            self._forget(number, "" if _life_ended(lock) else LIVE)
             os.ftruncate(lock, 0)
-            os.write(lock, str(os.getpid()).encode())
-            for stale in self.directory.glob(f"{LIVE}*_{self.owner}.{number}.db"):
-                stale.unlink(missing_ok=True)
+            os.pwrite(lock, f"{os.getpid()} {os.getppid()} {_born(os.getppid())}".encode(), 0)
+            self._sweep()
             return number, lock
         raise OSError(f"{self.directory} has {_MOST_PROCESSES} processes already")
+
+    def _sweep(self) -> None:
+        """Remove the files of slots that belong to an earlier life and that nobody has taken over."""
+        for path in self.directory.glob(f"slot_{self.owner}.*.lock"):
+            lock = _lock(path)
+            if lock is not None:
+                if _life_ended(lock):
+                    self._forget(int(path.name.split(".")[-2]), "")
+                os.close(lock)
+
+    def _forget(self, number: int, kinds: str) -> None:
+        for stale in self.directory.glob(f"{kinds}*_{self.owner}.{number}.db"):
+            stale.unlink(missing_ok=True)
 
     def _release(self) -> None:
         for value in self._values:
@@ -232,3 +241,30 @@ class FileStore:
         if not self.failed:
             self.failed = True
             self._on_failure(error)
+
+
+def _lock(path: Path) -> int | None:
+    """Open and lock a slot's file; None when a living process holds it."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return lock
+
+
+def _life_ended(lock: int) -> bool:
+    """Tell whether the parent of a slot's last holder (gunicorn's master, a job worker) has ended since."""
+    words = os.pread(lock, 100, 0).decode(errors="replace").split()
+    return len(words) == 3 and _born(words[1]) != words[2]
+
+
+def _born(pid: int | str) -> str:
+    """Return when a process began, in ticks since the machine did; `-` when it is no more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "-"

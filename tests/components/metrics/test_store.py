@@ -13,6 +13,7 @@ import pytest
 from flask_prod.components.metrics.exposition import merged
 from flask_prod.components.metrics.store import FileStore
 from tests.apps import MakeApp
+from tests.servers import wait_for
 
 from .conftest import Scrape
 
@@ -60,6 +61,30 @@ def test_restart(tmp_path: Path, failures: list[OSError]) -> None:
     assert hits.get() == 6
     assert running.get() == total(after, "running") == 0
     after.close()
+
+
+def test_restart_of_the_service(tmp_path: Path, failures: list[OSError]) -> None:
+    """Once the parent has ended too, a new life begins: counters start at zero, of all slots."""
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from flask_prod.components.metrics.store import FileStore\n"
+        "for _ in range(2):\n"
+        "    if os.fork() == 0:\n"
+        "        store = FileStore(Path(sys.argv[1]), 'shop', print)\n"
+        "        store.value('counter', ('hits', 'hits_total'), [], 'Hits').inc(3)\n"
+        "        os.read(0, 1); os._exit(0)\n"
+        "sys.stdin.read(); [os.wait() for _ in range(2)]\n"
+    )
+    master = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE)
+    reader = open_store(tmp_path, failures)
+    wait_for(lambda: tmp_path.exists() and total(reader, "hits_total") == 6)
+    master.communicate()
+
+    store = open_store(tmp_path, failures)
+    store.value(*COUNTER, [], "Hits").inc(1)
+
+    assert total(store, "hits_total") == 1
+    store.close()
 
 
 def test_gauge_of_the_dead(tmp_path: Path, failures: list[OSError]) -> None:
