@@ -88,6 +88,8 @@ def test_a_restarted_server_gets_the_script_again(make_app: MakeApp, valkey: Val
     valkey.start()
 
     assert [client.get("/").status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert valkey.command("EXISTS", "shop:test:limit:{127.0.0.1}:public") == b":1"
+    assert app.extensions["prod"].contributions["redis"].handle.breaker.failures == 0
 
 
 @pytest.mark.parametrize("other", [{"SERVICE_NAME": "blog"}, {"ENVIRONMENT": "development"}])
