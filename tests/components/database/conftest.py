@@ -11,8 +11,14 @@ from flask import Flask
 from flask_prod import ProdKit
 from flask_prod.components.database import AppDatabase
 from tests.apps import MakeApp
+from tests.servers import Postgres
 
 MakeShop: TypeAlias = Callable[..., tuple[Flask, AppDatabase]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server_first(shared_postgres: Postgres) -> None:
+    """Start the shared server before a test counts its processes: fixtures here ask for it while they run."""
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""`prod.cache`: Flask-Caching's own object with safe semantics, one back end per application."""
+
+from __future__ import annotations
+
+import hashlib
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from flask import Flask, current_app
+from flask_caching import Cache
+from flask_caching.jinja2ext import JINJA_CACHE_ATTR_NAME, CacheExtension
+
+from flask_prod.core.errors import NotInstalled, SetupFinished
+from flask_prod.core.values import parse_duration
+
+from .backend import SafeBackend
+from .calls import MemoizedCall, Options
+from .pages import CachedCall
+
+if TYPE_CHECKING:
+    from flask_caching import _CachedFunction, _MemoizedFunction
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class CacheFace(Cache):
+    """A cache whose entries nobody gets who should not: see docs/cache.md for what is never stored.
+
+    All decorators and methods of Flask-Caching work as documented there. `cached` also takes `ttl`, `query`, `key`
+    and `vary`.
+    """
+
+    def __init__(self) -> None:
+        self._latest: weakref.ref[Flask] | None = None
+        super().__init__()
+
+    def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
+        """Refuse: the kit has done it, with the application's settings."""
+        raise SetupFinished("prod.cache is installed by the kit: leave out cache.init_app(app).")
+
+    def install(self, app: Flask, backend: SafeBackend) -> None:
+        """Give *app* its back end, and its templates the `{% cache %}` tag."""
+        app.extensions.setdefault("cache", {})[self] = backend
+        setattr(app.jinja_env, JINJA_CACHE_ATTR_NAME, self)
+        app.jinja_env.add_extension(CacheExtension)
+        self._latest = weakref.ref(app)
+
+    @property
+    def backend(self) -> SafeBackend:
+        """The back end of the current application; NotInstalled where there is none."""
+        backend = self.app.extensions.get("cache", {}).get(self)
+        if backend is None:
+            raise NotInstalled("cache is left out of this application's kit: see only= and without= of ProdKit.")
+        return cast(SafeBackend, backend)
+
+    @property
+    def cache(self) -> Any:
+        """The back end, under the name that Flask-Caching gives it."""
+        return self.backend
+
+    # Flask-Caching keeps these on the object that several applications share; here they belong to each of them.
+
+    @property
+    def app(self) -> Flask:
+        """The current application, outside of a context the one installed last."""
+        if current_app:
+            return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
+        app = self._latest() if self._latest else None
+        if app is None:
+            raise NotInstalled("The cache needs an application: use it in a request or `with app.app_context():`.")
+        return app
+
+    @app.setter
+    def app(self, _value: object) -> None:
+        """Ignore what the library would set."""
+
+    @property  # type: ignore[override]  # the library declares only the first value, None
+    def source_check(self) -> bool:
+        """Whether the source of a function is part of its keys: CACHE_SOURCE_CHECK."""
+        return self.backend.library.source_check
+
+    @source_check.setter
+    def source_check(self, _value: object) -> None:
+        """Ignore what the library's constructor sets."""
+
+    @property
+    def hash_method(self) -> Callable[..., Any]:
+        """What keys of memoized functions are made with: CACHE_HASH_METHOD."""
+        return self.backend.library.hash_method if current_app else hashlib.sha256
+
+    @hash_method.setter
+    def hash_method(self, _value: object) -> None:
+        """Ignore what the library's constructor sets."""
+
+    @property
+    def enable_signals(self) -> bool:
+        """Whether hits and misses are sent as signals: CACHE_ENABLE_SIGNALS."""
+        return self.backend.library.enable_signals
+
+    @enable_signals.setter
+    def enable_signals(self, _value: object) -> None:
+        """Ignore what the library's constructor sets."""
+
+    def cached(  # noqa: PLR0913  # the library's arguments and ours
+        self,
+        timeout: int | timedelta | str | None = None,
+        key_prefix: str | Callable[[], str] = "view/%s",
+        unless: Callable[..., Any] | None = None,
+        forced_update: Callable[..., Any] | None = None,
+        is_stale: Callable[..., Any] | None = None,
+        response_filter: Callable[..., Any] | None = None,
+        query_string: bool = False,
+        hash_method: Callable[..., Any] | None = None,
+        cache_none: bool = False,
+        make_cache_key: Callable[..., Any] | None = None,
+        source_check: bool | None = None,
+        response_hit_indication: bool | None = False,
+        *,
+        ttl: float | str | timedelta | None = None,
+        query: Iterable[str] | None = None,
+        key: str | Callable[..., str] | None = None,
+        vary: Sequence[str] = (),
+    ) -> Callable[[Callable[P, R]], _CachedFunction[P, R]]:
+        """Keep what a view or a function returns; the first twelve arguments are Flask-Caching's.
+
+        A page is kept by scheme, host, path and query, for GET and HEAD, and shared only between callers who
+        cannot be told apart. `ttl` is the time to live: seconds, `5m`, or a timedelta. `query` names the
+        parameters that count; others are ignored. `vary` names request headers that count; with `Cookie` or
+        `Authorization` among them, the page is kept for each caller. `key` replaces all of that: whoever is given
+        the same key shares the page.
+        """
+        # query_string and hash_method have nothing left to decide: the query is always part of a page's key, since
+        # without it the library serves page 1 for page 2, and keys of pages are hashed one way.
+        options = Options(
+            key_prefix=key_prefix,
+            make_key=make_cache_key or _key_function(key),
+            unless=unless,
+            forced_update=forced_update,
+            is_stale=is_stale,
+            response_filter=response_filter,
+            cache_none=cache_none,
+            query=None if query is None else tuple(query),
+            vary=tuple(vary),
+            indicate=bool(response_hit_indication),
+            source_check=source_check,
+        )
+        seconds = _seconds(timeout if ttl is None else ttl)
+        return lambda function: CachedCall(self, function, options, seconds).decorated
+
+    def memoize(  # noqa: PLR0913  # the library's arguments
+        self,
+        timeout: int | timedelta | str | None = None,
+        make_name: Callable[..., str] | None = None,
+        unless: Callable[..., bool] | None = None,
+        forced_update: Callable[..., bool] | None = None,
+        is_stale: Callable[..., bool] | None = None,
+        response_filter: Callable[..., Any] | None = None,
+        hash_method: Callable[..., Any] | None = None,
+        cache_none: bool = False,
+        source_check: bool | None = None,
+        args_to_ignore: list[str] | None = None,
+        *,
+        ttl: float | str | timedelta | None = None,
+    ) -> Callable[[Callable[P, R]], _MemoizedFunction[P, R]]:
+        """Keep what a function returns for each set of arguments; `delete_memoized` forgets it."""
+        options = Options(
+            unless=unless,
+            forced_update=forced_update,
+            is_stale=is_stale,
+            response_filter=response_filter,
+            cache_none=cache_none,
+            source_check=source_check,
+        )
+        seconds = _seconds(timeout if ttl is None else ttl)
+
+        def decorate(function: Callable[P, R]) -> _MemoizedFunction[P, R]:
+            memoized = MemoizedCall(self, function, options, seconds, args_to_ignore).decorated
+            memoized.make_cache_key = self._memoize_make_cache_key(
+                make_name, hash_method, source_check, args_to_ignore
+            )
+            memoized.delete_memoized = lambda: self.delete_memoized(memoized)
+            return cast("_MemoizedFunction[P, R]", memoized)
+
+        return decorate
+
+
+def _key_function(key: str | Callable[..., str] | None) -> Callable[..., str] | None:
+    return (lambda *_args, **_kwargs: key) if isinstance(key, str) else key
+
+
+def _seconds(timeout: float | str | timedelta | None) -> float | None:
+    return None if timeout is None else parse_duration(timeout)
