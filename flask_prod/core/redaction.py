@@ -9,6 +9,8 @@ import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
+from traceback import walk_tb
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, quote_plus
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 REDACTED = "[redacted]"
 _DEEPEST = 8
 _MOST_ITEMS = 100
+_MOST_SEARCHED = 1000
+_MOST_FRAMES = 100
 _LONGEST = 8192
 _SHORTEST_SECRET = 5
 """A shorter value is not looked for elsewhere: too much would match."""
@@ -131,13 +135,24 @@ def secrets_under(node: object, under: bool = False, depth: int = 0) -> Iterator
     if depth > 3 * _DEEPEST:
         return
     if isinstance(node, Mapping):
-        for key, value in node.items():
+        for key, value in islice(node.items(), _MOST_SEARCHED):
             yield from secrets_under(value, under or is_sensitive(str(key)), depth + 1)
     elif isinstance(node, list | tuple):
-        for item in node:
+        for item in node[:_MOST_SEARCHED]:
             yield from secrets_under(item, under, depth + 1)
     elif under and isinstance(node, str) and node not in (REDACTED, "[Filtered]"):
         yield node[1:-1] if node[:1] in ("'", '"') and node[-1:] == node[:1] else node
+
+
+def secrets_held(error: BaseException) -> Iterator[str]:
+    """Yield what the variables of an error's frames, and those of its causes, hold under a secret's name."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        for frame, _ in islice(walk_tb(current.__traceback__), _MOST_FRAMES):
+            yield from secrets_under(frame.f_locals)
+        current = current.__cause__ or current.__context__
 
 
 def _forms(secret: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ from flask_prod.core.redaction import (
     is_sensitive,
     redact,
     redact_text,
+    secrets_held,
     secrets_sent,
     shorten,
 )
@@ -106,10 +107,11 @@ class AppLog:
         return line
 
     def _add_error(self, line: LogLine, error: BaseException) -> None:
-        """Add the stack, its end if it is long, without what the request is known to have sent in secret."""
-        stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
+        """Add the stack, its end if it is long, without secrets that the request sent or variables hold."""
         record = current_record()
-        forms = forms_of(secrets_sent(record.environ)) if record is not None else ()
+        sent = secrets_sent(record.environ) if record is not None else ()
+        forms = forms_of({*sent, *secrets_held(error)})
+        stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
         line.error = type(error).__name__
         line.stack = redact_text(hide(stack, forms))
         line.message = hide(line.message, forms)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Response
+from flask import Flask, Response, request
 
 from flask_prod import ProdKit
 from flask_prod.core.component import Event
@@ -137,6 +137,20 @@ def test_secrets(shop: Flask, lines: Lines, log_file: Path) -> None:
     assert len(lines()) == 3
     assert b"hunter2-a" not in log_file.read_bytes()
     assert "hunter2-" not in log_file.read_text().replace('raise ValueError(\\"cannot use hunter2-header', "")
+
+
+def test_secrets_of_variables(shop: Flask, lines: Lines, log_file: Path) -> None:
+    """What a variable holds under a secret's name does not stand in the exception's text either."""
+
+    @shop.post("/sign-in")
+    def sign_in() -> str:
+        form = request.form.to_dict()
+        raise LookupError(f"nobody has {form['password']}")
+
+    shop.test_client().post("/sign-in", data={"password": "hunter2-form"}).close()
+
+    assert "nobody has [redacted]" in lines()[0]["stack"]
+    assert "hunter2" not in log_file.read_text()
 
 
 def test_console(make_app: MakeApp, log_file: Path) -> None:

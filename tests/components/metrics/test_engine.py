@@ -99,10 +99,13 @@ def test_exceptions(shop: Flask, scrape: Scrape) -> None:
 
 
 def test_client_errors(shop: Flask, scrape: Scrape) -> None:
-    """A 404 is no exception."""
+    """A 404 is no exception, and what matched no route shares one label."""
     shop.test_client().get("/nothing")
 
-    assert scrape(shop).total(EXCEPTIONS) == 0
+    seen = scrape(shop)
+
+    assert seen.total(EXCEPTIONS) == 0
+    assert seen.total(COUNT, {"url_rule": "unmatched", "status": "404"}) == 1
 
 
 def test_streams(shop: Flask, scrape: Scrape) -> None:
