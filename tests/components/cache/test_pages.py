@@ -503,6 +503,26 @@ def test_page_computed_before_its_deletion_is_not_served_after_it(shop: tuple[Fl
     assert page.get() == "run 2"
 
 
+def test_nobody_waits_for_what_was_deleted(shop: tuple[Flask, CacheFace]) -> None:
+    """Who comes after a deletion does not get the page that was being computed before it."""
+    app, cache = shop
+    page = Page(app, cache)
+
+    def answer() -> str:
+        run = page.runs
+        time.sleep(0.3)
+        return f"run {run}"
+
+    page.answer = answer
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(page.get)
+        time.sleep(0.1)
+        with app.app_context():
+            cache.delete("view//page")
+        second = pool.submit(app.test_client().get, "/page")
+        assert (first.result(5), second.result(5).text) == ("run 1", "run 2")
+
+
 def test_times_to_live(shop: tuple[Flask, CacheFace]) -> None:
     """`ttl` and `timeout` are one thing, written as seconds, text or timedelta; the attribute changes it."""
     app, cache = shop
