@@ -10,8 +10,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
 
 EXTRAS_demo := embedded,sample
-EXTRAS_test := test
-EXTRAS_lint := test,lint
+EXTRAS_test := test,bench
+EXTRAS_lint := test,bench,lint
+EXTRAS_bench := bench
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-lowest lint format bench faults clean
@@ -39,7 +40,7 @@ format: $(VENV)/.lint  ## let ruff write the code's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.test  ## bare Flask, the same libraries by hand, and the kit, side by side
+bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, side by side
 	$(BIN)/python -m bench $(ARGS)
 
 faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run

@@ -30,8 +30,8 @@ OWN_CONFIG = "gunicorn.conf.py"
 DEFAULT_CONFIG = "python:flask_prod.server.gunicorn_conf"
 WORKERS = 2
 
-_QUICK = {"DRAIN_SECONDS": "0", "SHUTDOWN_SECONDS": "3"}
-"""Where the environment does not set these: no balancer stands in front of `up`, and Ctrl-C is not to wait."""
+_QUICK = {"SHUTDOWN_SECONDS": "3"}
+"""Where the environment does not set it: Ctrl-C is not to wait."""
 
 
 @dataclass(frozen=True)

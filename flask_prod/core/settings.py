@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from .convert import convert, expected
 from .errors import ConfigError
-from .values import Secret, Size
+from .values import Duration, Secret, Size
 
 SectionT = TypeVar("SectionT", bound="Section")
 
@@ -69,6 +69,9 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
 
     max_content_length: Size = 16 * 1024**2
     """The largest request body in bytes; more is answered with 413."""
+
+    shutdown_seconds: Duration = 20.0
+    """How long requests and jobs under way may take to end at a stop; orchestrators kill after 30 s."""
 
     components: tuple[str, ...] = ()
     """Third-party components to switch on, by their entry point's name."""

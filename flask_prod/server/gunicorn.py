@@ -44,10 +44,17 @@ class Worker(Protocol):
     pid: int
 
 
+class Config(Protocol):
+    """What the hooks ask of gunicorn's settings."""
+
+    workers: int
+
+
 class Server(Protocol):
     """What the hooks ask of gunicorn's master."""
 
     WORKERS: Mapping[int, object]
+    cfg: Config
 
 
 class ServerSettings(Section, frozen=True, kw_only=True):
@@ -81,7 +88,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     keepalive: Duration = 75.0
     """Seconds that an idle connection stays open: more than at load balancers (60 s), which must close first."""
 
-    shutdown_seconds: Duration = 30.0
+    shutdown_seconds: Duration = 20.0
     """Seconds that running requests get to finish when the service stops."""
 
 
@@ -154,8 +161,9 @@ def heartbeat_folder() -> str | None:
 # with no help from here. The drain on SIGTERM and the guarded reload belong between on_starting and worker_exit.
 
 
-def on_starting(server: object) -> None:
-    """In the master, before the first worker: clear away what an earlier life of this service left."""
+def on_starting(server: Server) -> None:
+    """In the master, before the first worker: say how many there will be, clear away what an earlier life left."""
+    os.environ["WEB_CONCURRENCY"] = str(server.cfg.workers)  # what a limit or a pool is shared by
     folder = multiprocess.current()
     if folder is not None:
         multiprocess.sweep(folder)

@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 25.0
-"""How long a stop may take where the kit has no such setting: five seconds less than Kubernetes allows."""
-
 _MARGIN = 5.0
 """Seconds of the stop that are kept for putting a job back and closing connections."""
 
@@ -71,7 +68,7 @@ def worker(
     engine = _engine(app)
     chosen = _queues(engine, queues)
     count = processes or engine.settings.workers
-    grace = shutdown_seconds(app)
+    grace = state_of(app).service.shutdown_seconds
     _log_somewhere()
 
     def work() -> int:
@@ -80,12 +77,6 @@ def worker(
     code = work() if count == 1 else Supervisor(count, work, burst, grace).run()
     state_of(app).lifecycle.close()
     sys.exit(code)
-
-
-def shutdown_seconds(app: Flask) -> float:
-    """Return SHUTDOWN_SECONDS as the application has it, whichever room defines it."""
-    rows = state_of(app).settings.rows
-    return next((float(str(row.value)) for row in rows if row.key == "SHUTDOWN_SECONDS"), SHUTDOWN_SECONDS)
 
 
 class Runner:

@@ -27,19 +27,19 @@ def test_origins(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert rows["HEALTH_TIMEOUT"] == {"key": "HEALTH_TIMEOUT", "value": "3.0", "origin": "environment"}
     assert rows["HEALTH_INTERVAL"]["origin"] == "app.config"
-    assert rows["DRAIN_SECONDS"]["origin"] == "profile test of flask-prod"
+    assert rows["SHUTDOWN_SECONDS"]["origin"] == "profile test of flask-prod"
     assert rows["HEALTH_PATH"]["origin"] == "default"
 
 
 def test_filter(make_app: MakeApp) -> None:
     """A prefix, in any case, shows only what begins so; one that fits nothing is told."""
     app = make_app(only=("health",))
-    table = run(app, "health_t", "DRAIN").output
+    table = run(app, "health_t", "SHUTDOWN").output
 
     assert [line.split()[0] for line in table.splitlines()[1:]] == [
+        "SHUTDOWN_SECONDS",
         "HEALTH_TIMEOUT",
         "HEALTH_TOKEN",
-        "DRAIN_SECONDS",
     ]
     assert run(app, "NOTHING").exit_code == 1
 

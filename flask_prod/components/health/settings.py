@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import ClassVar
 
 from flask_prod.core.settings import Section
@@ -10,13 +10,9 @@ from flask_prod.core.values import Duration, Secret
 
 
 class HealthSettings(Section, frozen=True, kw_only=True):
-    """Where the probes are, how checks are run, and how long a process takes to leave."""
+    """Where the probes are, and how checks are run."""
 
     prefix: ClassVar[str] = "HEALTH_"
-    keys: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "drain_seconds": ("DRAIN_SECONDS",),
-        "shutdown_seconds": ("SHUTDOWN_SECONDS",),
-    }
 
     path: str = "/health"
     """Where the probes are: this path and `/live`, `/ready` and one path per check below it."""
@@ -32,12 +28,6 @@ class HealthSettings(Section, frozen=True, kw_only=True):
 
     token: Secret = Secret("")
     """Whoever sends it as `Authorization: Bearer` sees details; without one, nobody sees them over HTTP."""
-
-    drain_seconds: Duration = 5.0
-    """How long a stopping process still takes requests while its readiness says no, so that balancers notice."""
-
-    shutdown_seconds: Duration = 20.0
-    """How long requests and jobs under way may take to end after that."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the path and the times."""
