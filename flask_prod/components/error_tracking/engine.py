@@ -196,13 +196,22 @@ class AppErrors:
 
         self._isolation: ContextVar[Any] = scope._isolation_scope
         self._current: ContextVar[Any] = scope._current_scope
+        # Importing the library makes two scopes; unless the start-up put something in, requests do without.
         # Forked, so that what a request adds to a scope of the start-up stays out of the copy.
-        self._base = [found and found.fork() for found in (self._isolation.get(), self._current.get())]
+        scopes = (self._isolation.get(), self._current.get())
+        self._base = [found.fork() if _filled(found) else None for found in scopes]
+        self._reset_scopes()
 
     def _reset_scopes(self) -> None:
         """End tags and breadcrumbs with the request that set them, as the library's middleware does by forking."""
         for variable, base in zip((self._isolation, self._current), self._base, strict=True):
             variable.set(base and base.fork())
+
+
+def _filled(scope: Any) -> bool:
+    """Tell whether somebody has put anything into *scope*."""
+    parts = ("_tags", "_extras", "_contexts", "_user", "_breadcrumbs")
+    return any(getattr(scope, part, None) for part in parts)
 
 
 def _seen(error: BaseException, record: RequestRecord | None) -> bool:

@@ -128,6 +128,28 @@ def test_nothing_crosses_requests(make_app: MakeApp, http_sink: HttpSink, sent: 
     assert not event.get("breadcrumbs", {}).get("values")
 
 
+def test_tags_of_the_start(make_app: MakeApp, http_sink: HttpSink, sent: Sent) -> None:
+    """Tags set before the application was made are in every event, and a request adds nothing to them."""
+    with sentry_sdk.isolation_scope() as scope:
+        scope.set_tag("region", "eu")
+        app = make_app(only=ONLY, SENTRY_DSN=http_sink.dsn, PROPAGATE_EXCEPTIONS=False)
+
+        @app.get("/tag")
+        def tag() -> str:
+            sentry_sdk.set_tag("order", "A1")
+            return ""
+
+        app.add_url_rule("/boom/<name>", "boom", boom)
+        client = app.test_client()
+        for path in ("/boom/value", "/tag", "/boom/value"):
+            client.get(path).close()
+        close(app)
+        first, second = sent(2)
+
+    assert (first["tags"]["region"], second["tags"]["region"]) == ("eu", "eu")
+    assert "order" not in second["tags"]
+
+
 @pytest.mark.parametrize("path", ["/boom/key", "/boom/boring", "/boom/away", "/gone", "/nothing"])
 def test_expected(shop: Flask, http_sink: HttpSink, path: str) -> None:
     """Errors that are expected, outages and client errors are no news."""
