@@ -1,0 +1,114 @@
+"""What there is to buy: search, paging, detail. The answers are the same for everybody, so they are cached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Blueprint, abort
+from sqlalchemy import ColumnElement, func, or_, select
+
+from .extensions import prod
+from .fields import Fields, query_fields
+from .models import Category, Product
+
+api = Blueprint("catalogue", __name__, url_prefix="/api")
+
+PAGE_SIZE = 24
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of products, and what it was asked for."""
+
+    items: Sequence[Product]
+    total: int
+    number: int
+    q: str = ""
+    category: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many pages there are, at least one."""
+        return max(1, -(-self.total // PAGE_SIZE))
+
+
+def find_products(fields: Fields) -> Page:
+    """Return the page that a query string asks for by `page`, `q` and `category`; Invalid for nonsense."""
+    number = fields.number("page", least=1, most=10_000, default=1)
+    q = fields.text("q", most=100)
+    category = fields.text("category", most=40)
+    fields.check()
+
+    matches = _matches(q, category)
+    query = select(Product).where(*matches).order_by(Product.name, Product.id)
+    items = prod.db.session.scalars(query.limit(PAGE_SIZE).offset((number - 1) * PAGE_SIZE)).all()
+    total = prod.db.session.scalar(select(func.count()).select_from(Product).where(*matches)) or 0
+    return Page(items, total, number, q, category)
+
+
+def find_product(slug: str) -> Product:
+    """Return the product with this slug, or with this id; 404 when there is none."""
+    is_id = slug.isascii() and slug.isdecimal() and len(slug) < 10
+    same = Product.id == int(slug) if is_id else Product.slug == slug
+    product = prod.db.session.scalar(select(Product).where(same))
+    if product is None:
+        abort(404, f"There is no product {slug[:80]!r}.")
+    return product
+
+
+def all_categories() -> Sequence[Category]:
+    """Return the shelves by name."""
+    return prod.db.session.scalars(select(Category).order_by(Category.name)).all()
+
+
+def _matches(q: str, category: str) -> list[ColumnElement[bool]]:
+    matches: list[ColumnElement[bool]] = []
+    for word in q.lower().split()[:5]:
+        name, description = func.lower(Product.name), func.lower(Product.description)
+        matches.append(or_(name.contains(word, autoescape=True), description.contains(word, autoescape=True)))
+    if category:
+        shelf = select(Category.id).where(Category.slug == category).scalar_subquery()
+        matches.append(Product.category_id == shelf)
+    return matches
+
+
+@api.get("/products")
+@prod.cache.cached(ttl="1m", query=["page", "q", "category"])
+def list_products() -> dict[str, Any]:
+    """Answer one page of products; stock is as of the last minute, checkout knows better."""
+    page = find_products(query_fields())
+    return {
+        "products": [product_json(product) for product in page.items],
+        "page": page.number,
+        "pages": page.count,
+        "total": page.total,
+    }
+
+
+@api.get("/products/<slug>")
+@prod.cache.cached(ttl="1m", query=())
+def show_product(slug: str) -> dict[str, Any]:
+    """Answer one product in full."""
+    product = find_product(slug)
+    return {**product_json(product), "description": product.description}
+
+
+@api.get("/categories")
+@prod.cache.cached(ttl="1m", query=())
+def list_categories() -> dict[str, Any]:
+    """Answer the shelves."""
+    return {"categories": [{"slug": one.slug, "name": one.name} for one in all_categories()]}
+
+
+def product_json(product: Product) -> dict[str, Any]:
+    """Return what a list shows of a product."""
+    return {
+        "id": product.id,
+        "slug": product.slug,
+        "name": product.name,
+        "category": product.category.slug,
+        "price_cents": product.price_cents,
+        "stock": product.stock,
+    }
