@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -13,7 +14,7 @@ import pytest
 from rq.job import JobStatus
 from rq.worker import Worker
 
-from tests.servers import Valkey, alive, children, wait_for
+from tests.servers import HttpSink, Valkey, alive, children, wait_for
 
 from .worker_shop import Shop
 
@@ -221,6 +222,7 @@ def test_signals_reach_programs(shop: Shop) -> None:
     shop.wait_for_marks("begin")
     os.kill(shop.horse(worker), signal.SIGTERM)
     shop.wait_for_marks("end")
+    assert len(shop.marks("begin")) == 1
     shop.dispatch("program")
     assert shop.wait_for_marks("program") == [["-15"]]
 
@@ -356,29 +358,32 @@ def test_killed_supervisor(shop: Shop) -> None:
 
 
 def test_redis_restarts(tmp_path: Path, start_valkey: Callable[..., Valkey]) -> None:
-    """A worker outlives a Redis that is away for a while, and is known there again afterwards."""
-    valkey = start_valkey(aof=True)
+    """A worker outlives a Redis that is away and comes back empty: it is known there again, by its name."""
+    valkey = start_valkey()
     with Shop(tmp_path, valkey.url) as shop:
         worker = shop.start()
+        name = shop.redis.smembers("rq:workers")
+        wait_for(lambda: shop.redis.hget(next(iter(name)), "state") == b"idle", 5, "an idle worker")
         valkey.kill()
         time.sleep(2)
         valkey.start()
-        wait_for(lambda: shop.redis.scard("rq:workers") == 1, 15, "the worker's return")
+        wait_for(lambda: shop.redis.smembers("rq:workers") == name, 15, "the worker's return")
         shop.dispatch("note", "after")
         shop.wait_for_marks("note")
         assert worker.running
+        assert "Traceback" not in worker.stderr
 
 
 def test_redis_restarts_during_a_job(tmp_path: Path, start_valkey: Callable[..., Valkey]) -> None:
-    """A job that runs while Redis is away for a while ends well, and the worker goes on."""
+    """A job that runs while Redis is away for a moment is not begun again, and the worker goes on."""
     valkey = start_valkey(aof=True)
     with Shop(tmp_path, valkey.url) as shop:
-        job = shop.dispatch("slow", 3)
+        job = shop.dispatch("slow", 8)
         worker = shop.start()
         shop.wait_for_marks("begin")
         time.sleep(1.2)
         valkey.kill()
-        time.sleep(1)
+        time.sleep(2.5)
         valkey.start()
         shop.wait_for_marks("end")
         wait_for(lambda: status(shop, job.id) == "finished", 10, "the end")
@@ -396,6 +401,31 @@ def test_stop_without_redis(tmp_path: Path, start_valkey: Callable[..., Valkey])
         wait_for(lambda: "away" in worker.stderr, 10, "the warning")
         worker.send(signal.SIGTERM)
         assert worker.wait(10) == 0
+
+
+def test_the_whole_kit(tmp_path: Path, redis_url: str, http_sink: HttpSink) -> None:
+    """With every room, a job's last failure is logged with the request's id and reported before the child ends."""
+    settings = {"SENTRY_DSN": http_sink.dsn, "LOG_LEVEL": "INFO", "DATABASE_URL": "sqlite://"}
+    with Shop(tmp_path, redis_url, rooms=None, **settings) as shop:
+        view = shop.module.broken.dispatch
+        shop.app.add_url_rule("/", view_func=lambda: view().id)
+        response = shop.app.test_client().get("/")
+        worker = shop.start("--burst")
+        assert worker.wait(30) == 0
+        lines = [json.loads(line) for line in (worker.stdout + worker.stderr).splitlines() if line.startswith("{")]
+
+        assert status(shop, response.text) == "failed"
+        [failed] = [line for line in lines if line.get("event") == "prod.job.failed"]
+        assert failed["request_id"] == response.headers["X-Request-ID"]
+        assert failed["fields"] == {
+            "job": "shop.broken",
+            "queue": "default",
+            "id": response.text,
+            "error": "ValueError",
+        }
+        [attempt] = [line for line in lines if line.get("error") == "ValueError"]
+        assert "no good" in attempt["stack"]
+        assert any(b"shop.broken" in request.body for request in http_sink.wait_for(1))
 
 
 def test_no_redis_url(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Self
@@ -26,7 +27,7 @@ from rq import get_current_job
 from flask_prod import ProdKit
 from flask_prod.core.record import current_record
 
-prod = ProdKit(only=("jobs", "health"))
+prod = ProdKit(only=ROOMS)
 jobs = prod.get("jobs")
 marks = Path(__file__).with_name("marks")
 
@@ -72,6 +73,11 @@ def crash():
     os.kill(os.getpid(), 9)
 
 
+@jobs.job
+def broken():
+    raise ValueError("no good")
+
+
 @jobs.job(queue="high")
 def urgent(word):
     mark("urgent", word)
@@ -100,7 +106,9 @@ def create_app():
 class Shop:
     """A folder with the application, the application itself, and its workers."""
 
-    def __init__(self, folder: Path, redis_url: str, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, redis_url: str, rooms: Sequence[str] | None = ("jobs", "health"), **settings: str
+    ) -> None:
         self.folder = folder
         self.settings = {
             "REDIS_URL": redis_url,
@@ -110,7 +118,7 @@ class Shop:
         }
         self.settings |= settings
         self.workers: list[Process] = []
-        (folder / "shop.py").write_text(SOURCE)
+        (folder / "shop.py").write_text(SOURCE.replace("ROOMS", repr(rooms)))
         self.module = self._load()
         self.app = self._build()
 

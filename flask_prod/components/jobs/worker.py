@@ -22,16 +22,13 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
-import redis
-from redis.backoff import ExponentialBackoff, ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
-from rq import worker_registration
 from rq.exceptions import AbandonedJobError, DequeueTimeout, InvalidJobOperation, NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.utils import now
-from rq.worker import Worker
 from rq.worker.base import WorkerStatus
 
 from .engine import Engine
@@ -39,21 +36,18 @@ from .housekeeping import Housekeeper
 from .job import facts, in_request_of, label_of
 from .payload import JsonSerializer
 from .processes import die_with_parent
+from .steady import AWAY, SteadyWorker
 
 logger = logging.getLogger(__name__)
 
-_AWAY = (redis.ConnectionError, redis.TimeoutError)
 _SLICE = 1.0
 """Seconds a worker of one queue waits for a job before it looks whether it should stop."""
 
 _SLICE_OF_MANY = 0.2
 """The same with several queues, since only the first is waited for."""
 
-_READ_LIMIT = 5.0
-"""Seconds until a Redis that does not answer counts as away; more than any slice."""
 
-
-class AppWorker(Worker):
+class AppWorker(SteadyWorker):
     """A worker for the queues of one application."""
 
     def __init__(self, engine: Engine, queues: Sequence[str], name: str) -> None:
@@ -105,10 +99,15 @@ class AppWorker(Worker):
         """Run one job in a forked child, and count how it ended."""
         try:
             super().execute_job(job, queue)
+            self._count(job)
         except SystemExit:
             self._give_back(job, queue)
             raise
-        self._count(job)
+        except AWAY as error:
+            # No child is left here: either none was forked, or the job has ended and could not be written down.
+            logger.warning(
+                "Job %s lost its Redis (%s); it is found when that is back", job.id, type(error).__name__
+            )
 
     def _give_back(self, job: Job, queue: Queue) -> None:
         """Put an interrupted job to the front of its queue, unless it had come to its end."""
@@ -125,17 +124,10 @@ class AppWorker(Worker):
                 pipeline.execute()
         except NoSuchJobError:
             return
-        except _AWAY as error:
+        except AWAY as error:
             logger.warning("Job %s could not be put back (%s); it is found by its heartbeat", job.id, error)
 
     # Waiting
-
-    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        """Give up soon in the worker itself, which has its own way to wait for Redis and to stop meanwhile."""
-        connection.connection_pool.connection_kwargs.update(
-            socket_timeout=_READ_LIMIT, retry=Retry(ExponentialBackoff(cap=0.5, base=0.1), 2)
-        )
-        return connection
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -147,8 +139,8 @@ class AppWorker(Worker):
             try:
                 self._tick(burst)
                 found = self._take(burst)
-            except _AWAY as error:
-                self._wait_for_redis(error)
+            except AWAY as error:
+                self.wait_for_redis(error)
                 continue
             if found is not None or burst:
                 return found
@@ -179,7 +171,7 @@ class AppWorker(Worker):
                     self.serializer,
                     self.death_penalty_class,
                 )
-            except (*_AWAY, DequeueTimeout):
+            except (*AWAY, DequeueTimeout):
                 raise
             except Exception as error:
                 job_id = getattr(error, "job_id", None)
@@ -198,22 +190,6 @@ class AppWorker(Worker):
         )
         self.engine.failed.inc(self.engine.short(queue.name), "unknown")
 
-    def _wait_for_redis(self, error: Exception) -> None:
-        """Wait until Redis answers or a stop is asked for, then register anew: Redis may have forgotten."""
-        logger.warning("Redis is away (%s); the worker waits for it", type(error).__name__)
-        while not self._stop_requested:
-            time.sleep(0.5)
-            try:
-                with self.connection.pipeline() as pipeline:
-                    pipeline.hset(self.key, mapping=self.serialize())
-                    worker_registration.register(self, pipeline)
-                    self.heartbeat(pipeline=pipeline)
-                    pipeline.execute()
-            except (redis.RedisError, OSError):
-                continue
-            logger.warning("Redis is back")
-            return
-
     # Looking after what others left
 
     def _tick(self, burst: bool) -> None:
@@ -228,7 +204,7 @@ class AppWorker(Worker):
         """Do what is due, also while a job runs: maintenance, and scheduled jobs."""
         moment = time.monotonic()
         if self.should_run_maintenance_tasks:
-            self.run_maintenance_tasks()  # type: ignore[no-untyped-call]
+            self.run_maintenance_tasks()
         if moment >= self._due_at:
             self._due_at = moment + 1
             self.engine.enqueue_due(self.queues, self.connection)
@@ -247,20 +223,12 @@ class AppWorker(Worker):
 
     # Heartbeats
 
-    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Say that this worker lives, for three beats."""
-        super().heartbeat(3 * self.engine.heartbeat, pipeline)
-
-    def get_heartbeat_ttl(self, job: Job, working_time: float = 0.0) -> int:
-        """Return the seconds after which a silent job counts as abandoned."""
-        return 3 * self.engine.heartbeat
-
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
         """Beat for worker and job, and look after others meanwhile; a Redis that is away must not end the job."""
         try:
             super().maintain_heartbeats(job, execution)
             self._keep_house()
-        except _AWAY as error:
+        except AWAY as error:
             logger.warning("No heartbeat for job %s: %s", job.id, type(error).__name__)
 
     # The child
@@ -326,8 +294,6 @@ class AppWorker(Worker):
             status = job.get_status()
         except InvalidJobOperation:
             status = JobStatus.FINISHED  # its result is not kept
-        except _AWAY:
-            return
         queue = self.engine.short(job.origin)
         if status == JobStatus.FINISHED:
             self.engine.finished.inc(queue, label_of(job))
