@@ -21,6 +21,7 @@ from flask_prod.core.sources import find_sources
 from flask_prod.server.child import Program
 from flask_prod.server.embedded import EmbeddedValkey
 from flask_prod.server.supervisor import OWN, Knock, Supervisor
+from flask_prod.server.terminal import foreground
 
 from .console import Console
 from .first_start import Facts
@@ -80,7 +81,9 @@ def up(ctx: click.Context, /, **options: Any) -> None:
     plan = _plan(options, sources)
     env = _environment(ctx.ensure_object(ScriptInfo), plan)
     check_port(plan.host, plan.port)
-    ctx.exit(_run(plan, env))
+    with foreground():
+        code = _run(plan, env)
+    ctx.exit(code)
 
 
 def check_port(host: str, port: int) -> None:
