@@ -84,12 +84,14 @@ class Event:
     """Something worth a log line and, from severity error on, an error report: `prod.breaker.opened`.
 
     Names are dotted and stable; `fields` hold no secrets. Severity is a `logging` level name in lower case.
+    `error` is the exception behind it, whose stack an error report shows.
     """
 
     name: str
     message: str
     severity: str = "info"
     fields: Mapping[str, object] = field(default_factory=dict)
+    error: BaseException | None = None
 
 
 class Installed(Protocol):
