@@ -114,7 +114,6 @@ class Call:
         except TypeError as error:
             self.unfit(backend, error)
             return value, None
-        self.stored(args, kwargs)
         return value, data
 
     def wanted(self, value: Any) -> bool:
@@ -122,9 +121,6 @@ class Call:
         if value is None and not self.options.cache_none:
             return False
         return self.options.response_filter is None or bool(self.options.response_filter(value))
-
-    def stored(self, args: Any, kwargs: Any) -> None:
-        """Do what is to be done after a value was stored."""
 
     def tell(self, key: str, found: bool, args: Any, kwargs: Any) -> None:
         """Send the library's signals, where CACHE_ENABLE_SIGNALS is set."""
@@ -143,34 +139,12 @@ class Call:
 
 
 class MemoizedCall(Call):
-    """`@memoize`: a value per set of arguments, under a version that `delete_memoized` changes."""
-
-    def __init__(
-        self,
-        cache: CacheFace,
-        function: Callable[..., Any],
-        options: Options,
-        timeout: Timeout,
-        ignored: list[str] | None,
-    ) -> None:
-        self._ignored = ignored
-        super().__init__(cache, function, options, timeout)
+    """`@memoize`: a value per set of arguments, under a version that `delete_memoized` takes away."""
 
     def run(self, args: Any, kwargs: Any) -> Any:
         """Answer one call."""
-        key = self.decorated.make_cache_key(self.function, *args, **kwargs)
+        key = self.decorated.make_cache_key(self.decorated, *args, **kwargs)
         return self.through(key, args, kwargs)
-
-    def stored(self, args: Any, kwargs: Any) -> None:
-        """Let the version live as long as the value that was stored under it."""
-        self.cache._memoize_version(
-            self.function,
-            args=args,
-            kwargs=kwargs,
-            refresh=True,
-            timeout=self.decorated.cache_timeout,
-            args_to_ignore=self._ignored,
-        )
 
     def tell(self, key: str, found: bool, args: Any, kwargs: Any) -> None:
         """Send the library's signals for memoized functions."""

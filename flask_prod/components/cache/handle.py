@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from flask import Flask, current_app
 from flask_caching import Cache
 from flask_caching.jinja2ext import JINJA_CACHE_ATTR_NAME, CacheExtension
+from flask_caching.utils import function_namespace
 
 from flask_prod.core.errors import NotInstalled, SetupFinished
 from flask_prod.core.values import parse_duration
@@ -177,7 +178,7 @@ class CacheFace(Cache):
         seconds = _seconds(timeout if ttl is None else ttl)
 
         def decorate(function: Callable[P, R]) -> _MemoizedFunction[P, R]:
-            memoized = MemoizedCall(self, function, options, seconds, args_to_ignore).decorated
+            memoized = MemoizedCall(self, function, options, seconds).decorated
             memoized.make_cache_key = self._memoize_make_cache_key(
                 make_name, hash_method, source_check, args_to_ignore
             )
@@ -185,6 +186,36 @@ class CacheFace(Cache):
             return cast("_MemoizedFunction[P, R]", memoized)
 
         return decorate
+
+    def _memoize_version(  # noqa: PLR0913  # overrides the library's
+        self,
+        f: Callable[..., Any],
+        args: Any | None = None,
+        kwargs: dict[str, Any] | None = None,
+        reset: bool = False,
+        delete: bool = False,
+        refresh: bool = False,
+        timeout: int | None = 0,
+        args_to_ignore: list[str] | None = None,
+    ) -> tuple[str, str] | tuple[str, None]:
+        """Return a function's name and version; *reset* and *delete* take the version away.
+
+        The library writes a version whenever it finds none: of callers at once each would have its own, and none
+        would find the others' results. Here the first one's counts. It outlives the results stored under it.
+        """
+        name, instance = function_namespace(f, args=args)
+        names = [name] if instance is None or "self" in (args_to_ignore or ()) else [name, instance]
+        keys = [self._memvname(each) for each in names]
+        if reset or delete:
+            self.backend.delete(keys[-1])
+            return name, None
+        ttl = getattr(f, "cache_timeout", None)
+        found = self.backend.get_many(*keys)
+        versions = [
+            one if isinstance(one, str) else self.backend.stamp(key, ttl)
+            for key, one in zip(keys, found, strict=True)
+        ]
+        return name, "".join(versions)
 
 
 def _key_function(key: str | Callable[..., str] | None) -> Callable[..., str] | None:
