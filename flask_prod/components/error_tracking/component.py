@@ -36,12 +36,17 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
     def install(self, app: Flask, settings: ErrorSettings, kit: Installed) -> Contribution[AppErrors]:
         """Make the client; without SENTRY_DSN nothing of Sentry is imported, and nothing runs per request."""
         expected = Expected(settings.errors_expected)
+        counted = kit.meter.counter(
+            "flask_prod_error_reports_total",
+            "Error reports: sent, withheld as equal to many, dropped",
+            ("result",),
+        )
         if not settings.sentry_dsn:
-            return Contribution(handle=AppErrors(None, expected, 0.0))
+            return Contribution(handle=AppErrors(None, expected, 0.0, counted))
 
         scrubber = cache(lambda: Scrubber(secrets_of(app)))
         rate = settings.sentry_traces_sample_rate
-        errors = AppErrors(lambda: build_client(settings, kit.service, scrubber), expected, rate)
+        errors = AppErrors(lambda: build_client(settings, kit.service, scrubber), expected, rate, counted)
         return Contribution(
             handle=errors,
             steps=(Step(Stage.HOST, errors.begin),) if rate else (),

@@ -13,10 +13,12 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from flask_prod.core.component import Event
 from flask_prod.core.errors import Unavailable
+from flask_prod.core.ports import CounterPort
 from flask_prod.core.record import RequestRecord, current_record
 from flask_prod.core.redaction import secrets_sent
 
 from .client import SECRETS, close_client
+from .storm import Storm
 from .story import describe
 from .traces import begin_transaction, end_transaction
 
@@ -53,8 +55,12 @@ class Expected:
 class AppErrors:
     """Reports to one Sentry project; without one it only logs."""
 
-    def __init__(self, build: Callable[[], Client] | None, expected: Expected, rate: float) -> None:
+    def __init__(
+        self, build: Callable[[], Client] | None, expected: Expected, rate: float, counted: CounterPort
+    ) -> None:
         self._build = build
+        self._counted = counted
+        self._storm = Storm()
         self._client: Client | None = None
         self._expected = expected
         self._rate = rate
@@ -102,7 +108,15 @@ class AppErrors:
         if client is None or self._expected(error) or _seen(error, record):
             return None
         if client.transport is None or not client.transport.is_healthy():
-            return None  # building an event that will be dropped costs milliseconds
+            self._counted.inc("dropped")  # the queue is full, or Sentry said 429: it would be built for nothing
+            return None
+        withheld = self._storm.admit(error)
+        if withheld is None:
+            self._counted.inc("withheld")
+            return None
+        self._counted.inc("sent")
+        if withheld:
+            context["equal_errors_withheld"] = withheld
 
         from sentry_sdk.utils import event_from_exception
 

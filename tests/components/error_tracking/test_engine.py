@@ -41,6 +41,8 @@ class Boring(Exception):
 
 
 def boom(name: str) -> str:
+    if name.isdigit():
+        raise type(f"Error{name}", (ValueError,), {})(name)
     error: dict[str, BaseException] = {
         "value": ValueError("boom"), "key": KeyError("no"), "boring": Boring(), "away": Unavailable("redis"),
     }  # fmt: skip
@@ -285,20 +287,35 @@ def test_hanging_sink(shop: Flask, http_sink: HttpSink) -> None:
     client.get("/boom/value")
     client.get("/boom/value")
 
-    slowest = max(_seconds(lambda: client.get("/boom/value")) for _ in range(150))
+    slowest = max(_seconds(lambda number=number: client.get(f"/boom/{number}")) for number in range(150))
 
     assert slowest < 0.5
     assert _seconds(lambda: close(shop)) < 2.5
+
+
+def test_storm(make_app: MakeApp, http_sink: HttpSink) -> None:
+    """A hundred equal errors are five events, or a few more, and all of them are counted."""
+    app = make_app(only=("metrics", *ONLY), SENTRY_DSN=http_sink.dsn, PROPAGATE_EXCEPTIONS=False)
+    app.add_url_rule("/boom/<name>", "boom", boom)
+    client = app.test_client()
+    for _ in range(100):
+        client.get("/boom/value").close()
+    page = client.get("/metrics").text
+    close(app)
+
+    assert 5 <= len(items(http_sink, "event")) <= 9
+    assert 'flask_http_request_exceptions_total{method="GET",status="500"} 100.0' in page
+    assert 'flask_prod_error_reports_total{result="withheld"}' in page
 
 
 def test_full_queue_costs_nothing(shop: Flask, http_sink: HttpSink) -> None:
     """Once the queue is full a crash is not even serialised."""
     http_sink.mode = "hang"
     client = shop.test_client()
-    for _ in range(120):
-        client.get("/boom/value")
+    for number in range(120):
+        client.get(f"/boom/{number}")
 
-    assert min(_seconds(lambda: client.get("/boom/value")) for _ in range(20)) < 0.003
+    assert min(_seconds(lambda number=number: client.get(f"/boom/{number}")) for number in range(120, 140)) < 0.003
     close(shop)
 
 
