@@ -57,12 +57,8 @@ class FileStore:
 
     def add(self, key: str, data: bytes, ttl: float) -> bool:
         """Store unless there is one; of several processes that try at once, one is told True."""
-        path = self._path(key)
-        if self._read(path) is not None:
-            return False
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-        return self._write(key, data, ttl, os.link)
+        # Reading removes what has expired; os.link puts nothing in the place of what another process just added.
+        return self._read(self._path(key)) is None and self._write(key, data, ttl, os.link)
 
     def delete_many(self, keys: Sequence[str]) -> list[str]:
         """Forget."""
@@ -92,9 +88,7 @@ class FileStore:
             data = path.read_bytes()
         except OSError:
             return None
-        if len(data) < _EXPIRES.size:
-            return None
-        (expires,) = _EXPIRES.unpack_from(data)
+        (expires,) = _EXPIRES.unpack_from(data) if len(data) >= _EXPIRES.size else (1.0,)
         if expires and expires <= time.time():
             self._remove(path)
             return None

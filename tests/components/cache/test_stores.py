@@ -58,14 +58,17 @@ def test_add(store: Store) -> None:
 
 def test_add_by_many(store: Store) -> None:
     """Of eight threads that add at once, one succeeds, and its entry is the one that stays."""
-    with ThreadPoolExecutor(8) as pool:
-        won = [
-            data
-            for data in pool.map(lambda n: b"%d" % n if store.add("a", b"%d" % n, 60) else None, range(8))
-            if data
-        ]
+    for number in range(30):
+        barrier = threading.Barrier(8)
 
-    assert store.get_many(["a"]) == won
+        def add(thread: int, key: str = str(number), barrier: threading.Barrier = barrier) -> bytes:
+            barrier.wait(5)
+            return b"%d" % thread if store.add(key, b"%d" % thread, 60) else b""
+
+        with ThreadPoolExecutor(8) as pool:
+            won = [data for data in pool.map(add, range(8)) if data]
+
+        assert store.get_many([str(number)]) == won
 
 
 def test_time_to_live(store: Store) -> None:
