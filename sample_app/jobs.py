@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
+from collections.abc import Sequence
 from datetime import timedelta
 
+from flask import Flask, current_app
 from sqlalchemy import select, update
 
 from flask_prod.core.component import Finding
@@ -18,11 +21,14 @@ from .settings import shop_settings
 
 logger = logging.getLogger(__name__)
 
-CATCH_UP_AFTER = timedelta(seconds=30)
-"""An order still pending after this long was left behind: its own request is over by then."""
+CATCH_UP_AFTER = 5.0
+"""Seconds; an order still pending after this long was left behind: its own request is over by then."""
+
+RETRY = "shop_mail_retry"
+"""Where the timer of the next attempt lies in `app.extensions`."""
 
 CATCH_UP_AT_ONCE = 10
-"""How many of those one checkout queues along with its own."""
+"""How many of those are queued along with another order."""
 
 
 @prod.job(queue="emails", retry=3)
@@ -41,25 +47,50 @@ def send_confirmation(order_id: int) -> None:
 def queue_confirmation(order: Order) -> None:
     """Queue an order's mail, and those that found no queue before.
 
-    Never fails: the order stands, and stays marked as pending until a queue takes its mail.
+    Never fails: the order stands, and stays marked as pending until a queue takes its mail. This process tries
+    again by itself; should it end before, the next order or `flask send-pending-mails` brings the mail along.
     """
-    order_id = order.id
+    if not _queue_all(order.id):
+        _try_again_later(current_app._get_current_object())  # type: ignore[attr-defined]
+
+
+def _queue_all(*own: int) -> bool:
+    """Queue the mails of these orders and of those left behind; return whether none is left."""
     session = prod.db.session
     try:
-        late = session.scalars(
-            select(Order.id)
-            .where(Order.mail_pending, Order.created_at < now() - CATCH_UP_AFTER)
-            .limit(CATCH_UP_AT_ONCE)
-        ).all()
-        for one in (order_id, *late):
-            send_confirmation.dispatch(order_id=one)
-            session.execute(update(Order).where(Order.id == one).values(mail_pending=False))
+        late = _left_behind()
+        for order_id in (*own, *late):
+            send_confirmation.dispatch(order_id=order_id)
+            session.execute(update(Order).where(Order.id == order_id).values(mail_pending=False))
             session.commit()
     except Exception as error:  # whatever it is, the customer's order is placed
         session.rollback()
         if not isinstance(error, Unavailable):
-            prod.capture_error(error, order_id=order_id)
-        logger.warning("The mail of order %s waits for the queue: %s", order_id, type(error).__name__)
+            prod.capture_error(error, orders=own)
+        logger.warning("A mail waits for the queue: %s", type(error).__name__)
+        return False
+    return len(late) < CATCH_UP_AT_ONCE
+
+
+def _left_behind() -> Sequence[int]:
+    long_ago = now() - timedelta(seconds=CATCH_UP_AFTER)
+    query = select(Order.id).where(Order.mail_pending, Order.created_at < long_ago).order_by(Order.id)
+    return prod.db.session.scalars(query.limit(CATCH_UP_AT_ONCE)).all()
+
+
+def _try_again_later(app: Flask) -> None:
+    """Queue what was left behind in a few seconds, in one thread of this process however many orders wait."""
+
+    def run() -> None:
+        with app.app_context():
+            if not _queue_all():
+                _try_again_later(app)
+
+    waiting: threading.Timer | None = app.extensions.get(RETRY)
+    if waiting is None or waiting is threading.current_thread() or not waiting.is_alive():
+        app.extensions[RETRY] = timer = threading.Timer(CATCH_UP_AFTER + 1, run)
+        timer.daemon = True
+        timer.start()
 
 
 def send_pending() -> int:

@@ -16,7 +16,7 @@ from sample_app.extensions import prod
 from sample_app.jobs import queue_confirmation, send_confirmation
 from sample_app.models import Order, User, now
 from tests.sample_app.conftest import MakeShopApp, StartShop
-from tests.servers import Process, free_port
+from tests.servers import Process, Valkey, free_port
 
 
 @pytest.fixture
@@ -69,6 +69,23 @@ def test_mail_waits_while_redis_is_away(shop_app: MakeShopApp) -> None:
         queue_confirmation(order)
 
         assert order.mail_pending
+
+
+def test_mail_goes_out_when_redis_is_back(
+    shop_app: MakeShopApp, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., Any]
+) -> None:
+    """The process that could not queue a mail does it by itself, without another order."""
+    monkeypatch.setattr("sample_app.jobs.CATCH_UP_AFTER", 0.2)
+    app = shop_app(REDIS_URL=valkey.url)
+    valkey.stop()
+    with app.app_context():
+        queue_confirmation(prod.db.session.get_one(Order, _order()))
+
+    valkey.start()
+
+    with app.app_context():
+        wait_for(lambda: not prod.db.session.scalars(select(Order.id).where(Order.mail_pending)).all(), 20)
+        assert prod.jobs.queue("emails").count == 1
 
 
 def test_next_order_queues_what_was_left_behind(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
