@@ -9,8 +9,6 @@ from flask_prod.core.kit import Kit
 from flask_prod.core.record import current_record
 
 if TYPE_CHECKING:
-    import logging
-
     from flask_prod.components.cache import CacheFace
     from flask_prod.components.cors import CorsHandle
     from flask_prod.components.database import DatabaseFace
@@ -18,6 +16,7 @@ if TYPE_CHECKING:
     from flask_prod.components.headers import TalismanHandle
     from flask_prod.components.health import HealthFace
     from flask_prod.components.jobs import JobsFace, Task
+    from flask_prod.components.logs import ServiceLog
     from flask_prod.components.metrics import MetricsFace
     from flask_prod.components.ratelimit import ProdLimiter
 
@@ -80,9 +79,9 @@ class ProdKit(Kit):
         return cast("HealthFace", self.get("health"))
 
     @property
-    def log(self) -> logging.Logger:
-        """The service's logger; its lines carry the request's id and user."""
-        return cast("logging.Logger", self.get("logs"))
+    def log(self) -> ServiceLog:
+        """The service's logger; its lines carry the request's id and user, and any keyword as a field."""
+        return cast("ServiceLog", self.get("logs"))
 
     def limit(
         self, policy: str, rule: str | None = None, *, critical: bool = False, cost: int = 1

@@ -126,7 +126,7 @@ class _Installing:
                 logger.exception("%s could not take event %s", name, event.name)
 
     def install(self, components: Collection[AnyComponent], settings: Settings) -> None:
-        """Install in order; what several components find wrong is reported together."""
+        """Install in order; report what several find wrong together, with all that was opened closed again."""
         problems: list[str] = []
         for component in components:
             try:
@@ -136,6 +136,7 @@ class _Installing:
             else:
                 self.contributions[component.name] = contribution
         if problems:
+            Lifecycle(self.contributions).close()
             raise ConfigError(problems)
 
 

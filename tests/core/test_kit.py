@@ -64,6 +64,16 @@ def test_problems_of_all_rooms_are_reported_together() -> None:
     assert str(caught.value) == "flask-prod cannot start:\n  - A is wrong.\n  - B is wrong.\n  - B is late."
 
 
+def test_what_was_opened_is_closed_when_the_start_fails() -> None:
+    """A room that was installed before another one refused is closed again."""
+    closed: list[str] = []
+
+    with pytest.raises(ConfigError):
+        app_with(room("a", close=lambda: closed.append("a")), room("b", install=refuse("B is wrong.")))
+
+    assert closed == ["a"]
+
+
 def test_problems_of_settings_are_reported_together() -> None:
     """Service and room settings are checked in one go."""
     with pytest.raises(ConfigError) as caught:
