@@ -18,6 +18,7 @@ from flask.cli import ScriptInfo
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.settings import ServiceSettings, Source, peek
 from flask_prod.core.sources import find_sources
+from flask_prod.server import multiprocess
 from flask_prod.server.child import Program
 from flask_prod.server.embedded import EmbeddedValkey
 from flask_prod.server.supervisor import OWN, Knock, Supervisor
@@ -81,9 +82,16 @@ def up(ctx: click.Context, /, **options: Any) -> None:
     plan = _plan(options, sources)
     env = _environment(ctx.ensure_object(ScriptInfo), plan)
     check_port(plan.host, plan.port)
+    env |= _shared_metrics()
     with foreground():
         code = _run(plan, env)
     ctx.exit(code)
+
+
+def _shared_metrics() -> dict[str, str]:
+    """Return where web and worker count together: what a job counts is seen by whoever scrapes the web."""
+    folder = multiprocess.prepare()
+    return {multiprocess.VARIABLE: str(folder)} if folder else {}
 
 
 def check_port(host: str, port: int) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from click import ClickException
+
 
 class ProdKitError(Exception):
     """Any error that flask-prod raises on purpose."""
 
 
-class ConfigError(ProdKitError):
-    """The application cannot start as configured; `problems` has one sentence per finding."""
+class ConfigError(ProdKitError, ClickException):
+    """The application cannot start as configured; `problems` has one sentence per finding.
+
+    Every Flask command shows it as its text alone, without a stack.
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
-        super().__init__(self.problems)
+        super().__init__(str(self))
+
+    def format_message(self) -> str:
+        """Return what a command shows."""
+        return str(self)
 
     def __str__(self) -> str:
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
