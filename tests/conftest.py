@@ -15,6 +15,7 @@ import pytest
 from flask import Flask
 
 from flask_prod import ProdKit
+from flask_prod.core.record import current_record, leave
 from tests import servers
 from tests.apps import MakeApp, StartFaultProxy, StartGunicorn, StartValkey
 
@@ -57,6 +58,14 @@ def nothing_left_behind(scratch: Path) -> Iterator[None]:
     left += [f"temporary file {name}" for name in set(os.listdir(scratch)) - files]
     if left:
         pytest.fail(f"left behind: {', '.join(left)}", pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def no_request_goes_on() -> Iterator[None]:
+    """End the request of an answer that a test left open, as a server would: the next test is none of its story."""
+    yield
+    while (record := current_record()) is not None:
+        leave(record)
 
 
 @pytest.fixture(autouse=True)

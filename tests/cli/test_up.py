@@ -35,6 +35,8 @@ def test_whole_life(shop: Shop) -> None:
     with shop.up("--workers", "2") as up:
         output = up.wait_for_line("Ready at")
         up.wait_for_line("working")
+        # gunicorn and its two workers, the worker, Valkey: one web worker answers before the other is there.
+        wait_for(lambda: len(up.family()) == 5, what="the whole family")
         family = up.family()
         body = get(shop.port)
         up.process.send(signal.SIGTERM)
@@ -48,7 +50,6 @@ def test_whole_life(shop: Shop) -> None:
         )
         assert (shop.folder / "prepared").read_text() == "x"
         assert (shop.folder / ".flask-prod" / ".gitignore").read_text() == "*\n"
-        assert len(family) == 5  # gunicorn and its two workers, the worker, Valkey
         assert gone(family)
         assert {line.partition("|")[0].strip() for line in up.process.stdout.splitlines()} == {
             "prepare", "prod", "web", "worker",
