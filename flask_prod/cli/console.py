@@ -27,8 +27,18 @@ class Console:
         colour = self._colours.get(name)
         if colour:
             label = click.style(label, fg=colour)
-        self._stream.write(f"{label} {text}\n")
-        self._stream.flush()
+        try:
+            self._stream.write(f"{label} {text}\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._give_up()
+            raise
+
+    def _give_up(self) -> None:
+        """Send to nowhere what is still buffered: Python would fail on it once more, at its own end."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
 
     def _colourful(self) -> bool:
         return self._stream.isatty() and not os.environ.get("NO_COLOR")
