@@ -15,7 +15,7 @@ EXTRAS_lint := test,bench,lint
 EXTRAS_bench := bench
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest lint format bench faults clean
+.PHONY: help demo test test-lowest lint format bench faults traps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -45,6 +45,9 @@ bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, s
 
 faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run
 	$(BIN)/python -m pytest -m faults --timeout 900 $(ARGS)
+
+traps: $(VENV)/.test  ## every known trap, by hand and with the kit; writes docs/traps.md
+	$(BIN)/python -m tests.traps.record
 
 clean:  ## remove environments, caches and the demo's data
 	rm -rf $(VENV) $(VENV)-lowest var build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
