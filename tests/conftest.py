@@ -62,7 +62,7 @@ def nothing_left_behind(scratch: Path) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def no_request_goes_on() -> Iterator[None]:
-    """End the request of an answer that a test left open, as a server would: the next test is none of its story."""
+    """End the request of an answer that a test left open, as a server would: no test sees another."""
     yield
     while (record := current_record()) is not None:
         leave(record)
