@@ -23,17 +23,23 @@ _SOURCE = frozenset({"context_line", "pre_context", "post_context"})
 """Lines of code say `password = form["password"]`; only a secret's own value is taken out of them."""
 
 
+_CONSTANT = frozenset({"modules", "sdk", "platform", "type", "event_id", "release", "environment"})
+"""Parts of an event that the SDK writes itself, the same for every request: names and versions."""
+
+
 class Scrubber:
     """Takes secrets out of events; *known* are those of the service itself."""
 
     def __init__(self, known: Iterable[str] = ()) -> None:
         self._known = frozenset(known)
+        self._known_forms = forms_of(self._known)
 
     def scrub(self, event: dict[str, Any], secrets: Iterable[str] = ()) -> dict[str, Any]:
         """Return *event* without secrets; *secrets* are values known from the request."""
-        forms = forms_of({*self._known, *secrets, *secrets_under(event)})
-        scrubbed: dict[str, Any] = _scrub(event, forms)
-        return scrubbed
+        told = {name: part for name, part in event.items() if name not in _CONSTANT}
+        found = {*secrets, *secrets_under(told)}
+        forms = forms_of(self._known | found) if found - self._known else self._known_forms
+        return {**event, **_scrub(told, forms)}
 
 
 def _scrub(node: Any, forms: tuple[str, ...], key: str = "") -> Any:
