@@ -51,7 +51,11 @@ class DirectPeer:
         self._told = False
 
     def ask(self, record: RequestRecord) -> BadRequest | None:
-        """Drop what the client claims about itself; BadRequest for a Host that is none."""
+        """Drop what the client claims about itself; BadRequest for a Host that is none.
+
+        An empty Host is dropped too: it stands for the server's own name, as in `record.host`, and Werkzeug
+        would write `https:///` into redirects.
+        """
         environ = record.environ
         environ[PEER_KEY] = record.client = environ["REMOTE_ADDR"] = _peer(environ)
         for name in FORWARDED:
@@ -60,6 +64,8 @@ class DirectPeer:
                 self._told = self._told or self._tell()
         if record.scheme != "http":
             record.scheme = environ["wsgi.url_scheme"] = connection_scheme(environ)
+        if environ.get("HTTP_HOST") == "":
+            del environ["HTTP_HOST"]
         return None if is_host(record.host) else _not_a_host(record)
 
     def _tell(self) -> bool:
@@ -87,6 +93,8 @@ class TrustedHops:
     def ask(self, record: RequestRecord) -> BadRequest | None:
         """Give the record the client, scheme and host that the outermost trusted proxy saw."""
         environ = record.environ
+        if environ.get("HTTP_HOST") == "":
+            del environ["HTTP_HOST"]
         environ[PEER_KEY] = peer = _peer(environ)
         client = canonical_address(self._entry(environ, "HTTP_X_FORWARDED_FOR")) if self._for else ""
         record.client = environ["REMOTE_ADDR"] = client or peer

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.exceptions import BadRequest
+from werkzeug.wrappers import Request
 
 from flask_prod.components.proxy.engine import (
     PEER_KEY,
@@ -189,6 +190,16 @@ def test_malformed_host_is_refused(host: str) -> None:
 def test_no_host_header_is_no_malformed_one() -> None:
     """HTTP/1.0 clients send none; the server's own name stands in."""
     assert DirectPeer(lambda event: None).ask(record_of(HTTP_HOST="", SERVER_NAME="/run/app socket")) is None
+
+
+@pytest.mark.parametrize("step", [DirectPeer(lambda event: None), TrustedHops(1)])
+def test_empty_host_is_none(step: DirectPeer | TrustedHops) -> None:
+    """An empty Host stands for the server's own name, in addresses that Werkzeug builds as well."""
+    record = record_of(HTTP_HOST="")
+
+    assert step.ask(record) is None
+    assert record.host == "inner"
+    assert Request(record.environ).url == "http://inner:8000/"
 
 
 @pytest.mark.parametrize(
