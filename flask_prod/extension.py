@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from flask_prod.components.jobs import JobsFace, Task
     from flask_prod.components.logs import ServiceLog
     from flask_prod.components.metrics import MetricsFace
-    from flask_prod.components.ratelimit import ProdLimiter
+    from flask_prod.components.ratelimit import Count, ProdLimiter
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -84,16 +84,22 @@ class ProdKit(Kit):
         return cast("ServiceLog", self.get("logs"))
 
     def limit(
-        self, policy: str, rule: str | None = None, *, critical: bool = False, cost: int = 1
+        self,
+        policy: str,
+        rule: str | None = None,
+        *,
+        critical: bool = False,
+        cost: int | Callable[[], int] | None = None,
+        count: Count | None = None,
     ) -> Callable[[TargetT], TargetT]:
         """Limit a view, a blueprint or an application by a named policy: `@prod.limit("checkout")`.
 
         *rule* spells a policy that the settings need not know: `"5/15m block 1h"`. *critical* answers 503 while
-        Redis is away rather than limit by this process alone; *cost* is what one request takes from the points.
+        Redis is away rather than limit by this process alone; *cost* is what one request takes from the points, a
+        number or a function of the request; *count* names the answers that count: `401`, `"4xx"`, or a function.
         """
-        return cast(
-            "Callable[[TargetT], TargetT]", self.limiter.policy(policy, rule, critical=critical, cost=cost)
-        )
+        limit = self.limiter.policy(policy, rule, critical=critical, cost=cost, count=count)
+        return cast("Callable[[TargetT], TargetT]", limit)
 
     @overload
     def job(self, function: Callable[ParamsT, ReturnT], /) -> Task[ParamsT, ReturnT]: ...

@@ -17,15 +17,16 @@ _MOST_LINES = 30
 
 
 class Breaches:
-    """Counts breaches by policy and tells of at most one per client and minute."""
+    """Counts breaches by policy and tells of at most one per client and minute; *event* names what it tells."""
 
-    def __init__(self, counter: CounterPort, emit: Callable[[Event], None]) -> None:
+    def __init__(self, event: str, counter: CounterPort, emit: Callable[[Event], None]) -> None:
+        self._event = event
         self._counter = counter
         self._emit = emit
         self._told: set[str] = set()
         self._until = 0.0
 
-    def note(self, client: str, policy: Policy, record: RequestRecord) -> None:
+    def note(self, client: str, policy: Policy, record: RequestRecord | None) -> None:
         """Count a breach, and tell of it unless this client, or too many, were told of in this minute."""
         self._counter.inc(policy.name)
         now = time.monotonic()
@@ -35,6 +36,8 @@ class Breaches:
         if client in self._told or len(self._told) >= _MOST_LINES:
             return
         self._told.add(client)
-        message = f"{client} exceeded the limit {policy.name}: {describe(policy)}."
-        fields = {"client": client, "policy": policy.name, "endpoint": record.endpoint or ""}
-        self._emit(Event("prod.limit.exceeded", message, "warning", fields))
+        more = " It is in shadow mode: nobody was refused." if policy.shadow else ""
+        message = f"{client} exceeded the limit {policy.name}: {describe(policy)}.{more}"
+        endpoint = record.endpoint if record is not None else None
+        fields = {"client": client, "policy": policy.name, "endpoint": endpoint or ""}
+        self._emit(Event(self._event, message, "warning", fields))

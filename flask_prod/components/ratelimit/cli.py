@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -17,23 +19,22 @@ def limits_command(limits: AppLimits) -> click.Group:
 
     @click.group("limits")
     def group() -> None:
-        """Show and reset the rate limits of a client.
+        """Show, reset and use up the rate limits of a client.
 
         \b
         Examples:
           flask prod limits status 203.0.113.7
           flask prod limits status user:42
           flask prod limits reset 203.0.113.7 --policy checkout
+          flask prod limits consume user:42 export --cost 5
         """
 
     @group.command()
     @click.argument("client")
     def status(client: str) -> None:
-        """Show what is left for CLIENT: an address, or user:ID."""
-        try:
+        """Show what is left for CLIENT: an address, user:ID, or key:SECRET."""
+        with _explained():
             found = limits.status(client)
-        except Unavailable as error:
-            raise click.ClickException(f"{error}. The counters are in Redis.") from error
         click.echo(f"{'policy':<16} {'left':>8} {'of':>8} {'window':>8}  blocked")
         for name, policy in found.policies.items():
             blocked = f"{policy.blocked} s" if policy.blocked else "no"
@@ -49,10 +50,31 @@ def limits_command(limits: AppLimits) -> click.Group:
     @click.option("--policy", help="Reset this policy alone.")
     def reset(client: str, policy: str | None) -> None:
         """Forget what was counted for CLIENT, and lift its blocks."""
-        try:
+        with _explained():
             count = limits.reset(client, policy)
-        except Unavailable as error:
-            raise click.ClickException(f"{error}. The counters are in Redis.") from error
         click.echo(f"{count} counter{'' if count == 1 else 's'} forgotten.")
 
+    @group.command()
+    @click.argument("client")
+    @click.argument("policy")
+    @click.option("--cost", type=click.IntRange(min=0), help="Points to take; as the policy says by default.")
+    def consume(client: str, policy: str, cost: int | None) -> None:
+        """Count one request of CLIENT under POLICY; exits with 1 when it is refused."""
+        with _explained():
+            decision = limits.consume(policy, client, cost)
+        if not decision.allowed:
+            raise click.ClickException(f"Refused for {decision.retry_after} s.")
+        click.echo(f"Allowed, {decision.remaining} left.")
+
     return group
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what may go wrong into a sentence and an exit code."""
+    try:
+        yield
+    except Unavailable as error:
+        raise click.ClickException(f"{error}. The counters are in Redis.") from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error

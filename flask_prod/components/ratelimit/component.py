@@ -8,8 +8,8 @@ from flask_prod.core.component import Component, Contribution, Installed, Stage,
 
 from .cli import limits_command
 from .face import ProdLimiter
-from .limits import AppLimits, Rules
-from .policy import read_policies
+from .limits import AppLimits
+from .rules import Rules
 from .settings import RateLimitSettings
 
 
@@ -29,8 +29,7 @@ class RateLimit(Component[RateLimitSettings, AppLimits]):
 
     def install(self, app: Flask, settings: RateLimitSettings, kit: Installed) -> Contribution[AppLimits]:
         """Build one application's limits."""
-        policies = read_policies(settings.public, settings.authenticated, settings.window, settings.policies)
-        limits = AppLimits(app, Rules(settings.enabled, policies, settings.fail), self._face, kit)
+        limits = AppLimits(app, Rules.of(settings), self._face, kit)
         return Contribution(
             handle=limits,
             steps=(Step(Stage.LIMIT, limits.admit),) if settings.enabled else (),

@@ -1,63 +1,77 @@
--- Count one request against all of its limits, in one step and one round trip.
+-- Ask all the limits of one request, in one step and one round trip.
 --
 -- KEYS     one per limit: "start current previous blocked_until", all in milliseconds since 1970
 -- ARGV[1]  numbers between spaces, one argument being cheaper than many: the time in milliseconds (0 takes this
---          server's), 1 to count or 0 to look, then for each limit points, window, block (milliseconds), cost
+--          server's), the mode (0 looks, 1 counts, 2 settles), how many requests to count at once, then for each
+--          limit points, window, block (milliseconds), cost, and 1 if only chosen answers count, 2 for shadow mode
 --
--- Returns "refused now start current previous blocked_until start ...": `refused` is the number of the first limit
--- that is exceeded, 0 when none is. A refused request is counted nowhere. engine.py does the same without Redis.
+-- Returns "refused shadowed taken now start current previous blocked_until start ...": `refused` is the number of
+-- the first limit that is exceeded, 0 when none is, `shadowed` has a bit per limit that would have refused. A
+-- refused request is counted nowhere. engine.py does the same without Redis.
 
-local numbers = {}
+local numbers, n = {}, 0
 for number in string.gmatch(ARGV[1], '%d+') do
-  numbers[#numbers + 1] = tonumber(number)
+  n = n + 1
+  numbers[n] = tonumber(number)
 end
 
-local now, counting = numbers[1], numbers[2] == 1
+local now, mode, taken = numbers[1], numbers[2], numbers[3]
 if now == 0 then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
-local refused = 0
+local refused, shadowed = 0, 0
 local rows = {}
 
 for i = 1, #KEYS do
-  local points, window, block, cost = unpack(numbers, 4 * i - 1, 4 * i + 2)
-  local row = { start = now - now % window, current = 0, previous = 0, blocked = 0, window = window, cost = cost }
+  local points, window, block, cost, flags = unpack(numbers, 5 * i - 1, 5 * i + 3)
+  local begins = now - now % window
+  local start, current, previous, blocked = begins, 0, 0, 0
 
   local stored = redis.call('GET', KEYS[i])
   if stored then
-    local start, current, previous, blocked = string.match(stored, '^(%d+) (%d+) (%d+) (%d+)$')
-    start = tonumber(start)
-    if start and start >= row.start and start <= row.start + window then
-      row.start, row.current, row.previous = start, tonumber(current), tonumber(previous)
-    elseif start == row.start - window then
-      row.previous = tonumber(current)
+    local a, b, c, d = string.match(stored, '^(%d+) (%d+) (%d+) (%d+)$')
+    a = tonumber(a)
+    if a and a >= begins and a <= begins + window then
+      start, current, previous = a, tonumber(b), tonumber(c)
+    elseif a == begins - window then
+      previous = tonumber(b)
     end
-    if start and tonumber(blocked) > now then
-      row.blocked = tonumber(blocked)
+    if a and tonumber(d) > now then
+      blocked = tonumber(d)
     end
   end
 
-  local elapsed = math.max(0, now - row.start)
-  local used = row.previous * (window - elapsed) + (row.current + cost) * window
-  if row.blocked > 0 or used > points * window then
-    if refused == 0 then refused = i end
-    if counting and row.blocked == 0 and block > 0 then
-      row.blocked, row.changed = now + block, true
+  local covered = window - math.max(0, now - start)
+  local spare = points - current - math.ceil(previous * covered / window)
+  local over = blocked > 0 or spare < cost
+  local changed = false
+  if over then
+    if flags >= 2 then
+      shadowed = shadowed + 2 ^ (i - 1)
+    elseif refused == 0 then
+      refused = i
     end
+    if mode == 1 and blocked == 0 and block > 0 then
+      blocked, changed = now + block, true
+    end
+  elseif taken > 1 and cost > 0 then
+    taken = math.min(taken, math.floor(spare / cost))
   end
-  rows[i] = row
+  local counts = mode == 2 or (mode == 1 and not over and flags % 2 == 0)
+  rows[i] = { start, current, previous, blocked, changed, counts, cost, points, window }
 end
 
-local reply = { string.format('%d %d', refused, now) }
-for i, row in ipairs(rows) do
-  if counting and refused == 0 then
-    row.current, row.changed = row.current + row.cost, true
+local reply = { string.format('%d %d %d %d', refused, shadowed, taken, now) }
+for i = 1, #rows do
+  local start, current, previous, blocked, changed, counts, cost, points, window = unpack(rows[i], 1, 9)
+  if counts and refused == 0 or mode == 2 then
+    current, changed = math.min(current + cost * taken, points), true
   end
-  local value = string.format('%d %d %d %d', row.start, row.current, row.previous, row.blocked)
-  if row.changed then
-    local expires = math.max(row.start + 2 * row.window, row.blocked)
+  local value = string.format('%d %d %d %d', start, current, previous, blocked)
+  if changed then
+    local expires = math.max(start + 2 * window, blocked)
     redis.call('SET', KEYS[i], value, 'PX', string.format('%d', expires - now))
   end
   reply[i + 1] = value

@@ -14,6 +14,7 @@ from limits.strategies import RateLimiter
 from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import EXTENSION, current_state
 
+from .chosen import Count, read_chosen
 from .library import AppLimiter, current_address
 from .plan import Mark, mark
 from .policy import parse_policy
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from flask_limiter._extension import LimiterContext
 
     from .limits import AppLimits
-    from .status import ClientStatus
+    from .status import ClientStatus, Decision
 
 MarkedT = TypeVar("MarkedT", bound=Callable[..., Any] | Scaffold)
 Identify = Callable[[], str | None]
@@ -35,21 +36,42 @@ class ProdLimiter(Limiter):
         super().__init__(key_func=current_address)
         self.initialized = True
         self.identifier: Identify | None = None
+        self.key_finder: Identify | None = None
 
     def policy(
-        self, name: str, rule: str | None = None, *, critical: bool = False, cost: int = 1
+        self,
+        name: str,
+        rule: str | None = None,
+        *,
+        critical: bool = False,
+        cost: int | Callable[[], int] | None = None,
+        count: Count | None = None,
     ) -> Callable[[MarkedT], MarkedT]:
         """Limit a view, a blueprint or an application by a named policy: `@prod.limit("checkout")`.
 
         *rule* spells a policy that settings need not know (`"5/15m block 1h"`); RATE_LIMIT_POLICIES wins.
         *critical* answers 503 while Redis is away, rather than limit by this process alone. *cost* is what one
-        request takes from the points. ValueError for a rule that cannot be understood.
+        request takes from the points, a number or a function of the request. *count* names the answers that count:
+        `401`, `"4xx"`, or a function of the response. ValueError for what cannot be understood.
         """
         if rule is not None:
             parse_policy(name, rule)
-        if cost < 1:
+        if isinstance(cost, int) and cost < 1:
             raise ValueError("cost must be at least 1")
-        return lambda target: mark(target, Mark(name, rule, critical, cost))
+        return lambda target: mark(target, Mark(name, rule, critical, cost, read_chosen(count)))
+
+    def consume(self, policy: str, client: str, cost: int | None = None) -> Decision:
+        """Count one request, or whatever else, of a client under a policy; in views, jobs and the shell.
+
+        *client* is an address, `user:ID`, `key:SECRET`, or any name of yours: `email:ada@example.com`. While Redis
+        is away the policy's own answer holds. ValueError for a policy that does not exist.
+        """
+        return self._limits.consume(policy, client, cost)
+
+    def api_key(self, function: Identify) -> Identify:
+        """Register what tells the *verified* API key of a request, or None; headers are not looked at then."""
+        self.key_finder = function
+        return function
 
     def identify(self, function: Identify) -> Identify:
         """Register what tells who is asking: a key of a *verified* user, or None for a client known by address."""
@@ -57,7 +79,7 @@ class ProdLimiter(Limiter):
         return function
 
     def status(self, client: str) -> ClientStatus:
-        """Return what is left for a client under every policy: an address, or `user:ID`."""
+        """Return what is left for a client under every policy: an address, `user:ID`, or `key:SECRET`."""
         return self._limits.status(client)
 
     def reset(  # type: ignore[override]  # says how many; callers of the library's own ignore it

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from flask_prod.core.component import HeaderList
 
 from .engine import Verdict, remaining, wait
+from .plan import Limits
 
 
 class Shown(NamedTuple):
@@ -41,30 +42,34 @@ def add_library_headers(headers: HeaderList, shown: Shown, now: int) -> None:
     )
 
 
-def add_limit_headers(headers: HeaderList, verdict: Verdict, policy_header: str) -> None:
-    """Add the state of every limit; the X- headers show the one with the least left, its reset as a Unix time.
+def add_limit_headers(headers: HeaderList, verdict: Verdict, limits: Limits) -> None:
+    """Add the state of every limit shown; the X- headers show the one with the least left, its reset as Unix time.
 
     The window slides, so nothing resets all at once: `t` is when the current window ends, or, with nothing left,
     when the next request would pass.
     """
     now = verdict.now
     least = 1 << 62
-    shown = (0, 0)
-    items = []
-    for policy, row in zip(verdict.policies, verdict.rows, strict=True):
-        left = remaining(policy, row, now)
-        after = row.start + policy.window - now if left else wait(policy, row, now)
-        seconds = -(-after // 1000)
-        items.append(f'"{policy.name}";r={left};t={seconds}')
+    points = soonest = 0
+    numbers: list[int] = []
+    for policy, row in zip(limits.shown, verdict.rows, strict=False):  # those in shadow mode come last
+        start, current, previous, blocked = row
+        left = remaining(policy, row, now) if previous or blocked else policy.points - current
+        if left > 0:
+            seconds = -((now - start - policy.window) // 1000)
+        else:
+            left, seconds = 0, -(-wait(policy, row, now) // 1000)
+        numbers += (left, seconds)
         if left < least:
-            least = left
-            shown = (policy.points, seconds)
+            least, points, soonest = left, policy.points, seconds
+    if not numbers:
+        return
     headers += (
-        ("RateLimit-Policy", policy_header),
-        ("RateLimit", ", ".join(items)),
-        ("X-RateLimit-Limit", str(shown[0])),
+        ("RateLimit-Policy", limits.header),
+        ("RateLimit", limits.state % tuple(numbers)),
+        ("X-RateLimit-Limit", str(points)),
         ("X-RateLimit-Remaining", str(least)),
-        ("X-RateLimit-Reset", str(now // 1000 + shown[1])),
+        ("X-RateLimit-Reset", str(now // 1000 + soonest)),
     )
 
 

@@ -15,23 +15,25 @@ from flask_limiter import ExemptionScope, Limiter, RateLimitExceeded, RequestLim
 from flask_limiter._manager import LimitManager
 from limits.storage import MemoryStorage
 from limits.strategies import STRATEGIES, RateLimiter
-from werkzeug.exceptions import ServiceUnavailable
 
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.record import current_record
 
 from .clients import address_key
 from .headers import Shown
+from .refusals import closed, quota_exceeded
 
 if TYPE_CHECKING:
     from flask_limiter._extension import LimiterContext
+    from werkzeug.wrappers import Response as WerkzeugResponse
 
     from flask_prod.core.ports import RedisPort
+    from flask_prod.core.record import RequestRecord
+
+    from .engine import Verdict
+    from .plan import Limits, Subjects
 
 logger = logging.getLogger(__name__)
-
-CLOSED_SECONDS = 2
-"""What Retry-After says while a limit that fails closed cannot be asked; Redis is asked again every second."""
 
 _SHORT = {"socket_connect_timeout": 0.1, "socket_timeout": 0.1}
 
@@ -42,6 +44,7 @@ class AppLimiter(Limiter):
     def __init__(
         self, declared: Limiter, redis_port: RedisPort | None, config: Mapping[str, Any], fail: str
     ) -> None:
+        self.on_shadow: Callable[[RateLimitExceeded], None] | None = None
         own = config.get("RATELIMIT_STORAGE_URI")
         self._redis = None if own or redis_port is None or not redis_port.configured else redis_port
         self._fail = fail
@@ -104,12 +107,19 @@ class AppLimiter(Limiter):
 
     def _check_request_limit(self, callable_name: str | None = None, in_middleware: bool = True) -> None:
         """Check as the library does, by Redis or without; raises RateLimitExceeded."""
-        if not self.enabled:
+        if not self.enabled or _is_spared(current_record()):
             return
         try:
             self._check(callable_name, in_middleware)
+        except RateLimitExceeded as breach:
+            if self.on_shadow is not None:
+                self.on_shadow(breach)
+                return
+            breach.problem = quota_exceeded(str(breach.limit.limit))  # type: ignore[attr-defined]
+            raise
         finally:
-            self._publish()
+            if self.on_shadow is None:
+                self._publish()
         if self.context.conditional_deductions:
             after_this_request(self._deduct)
 
@@ -125,7 +135,7 @@ class AppLimiter(Limiter):
             self._guarded(check)
         except Unavailable:
             if self._fail == "closed":
-                raise ServiceUnavailable(retry_after=CLOSED_SECONDS) from None
+                raise closed() from None
             if self._fail == "open":
                 return
             context.local = True  # type: ignore[attr-defined]
@@ -214,20 +224,31 @@ class AppLimiter(Limiter):
 class Account:
     """What the limits of one request came to; lies in `record.limits` until the headers are made."""
 
-    __slots__ = ("header", "library", "local", "retry_after", "verdict")
+    # Defaults of the class rather than assignments per request.
+    library: RequestLimit | None = None
+    local: bool = False
+    here: bool = False
+    pending: Subjects | None = None
+    response: WerkzeugResponse | None = None
 
-    def __init__(self, verdict: Any = None, header: str = "", retry_after: int = 0) -> None:
+    def __init__(self, verdict: Verdict | None = None, limits: Limits | None = None, retry_after: int = 0) -> None:
         self.verdict = verdict
-        self.header = header
+        self.limits = limits
         self.retry_after = retry_after
-        self.library: RequestLimit | None = None
-        self.local = False
+
+
+SPARED = Account()
+"""The account of a request from an exempt network; nothing is ever written into it."""
 
 
 def current_address() -> str:
     """Return whom the current request is counted for: the real address, IPv6 by its /64."""
     record = current_record()
     return address_key(record.client if record is not None else request.remote_addr or "")
+
+
+def _is_spared(record: RequestRecord | None) -> bool:
+    return record is not None and record.limits is SPARED
 
 
 def _app() -> Flask:

@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from flask import Flask, request
+from flask import Flask, after_this_request, request
 from flask_limiter import RateLimitExceeded
-from flask_limiter._limits import RuntimeLimit
-from limits import RateLimitItemPerSecond
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 
 from flask_prod.core.component import Event, HeaderList, Installed
 from flask_prod.core.errors import Unavailable
-from flask_prod.core.ports import CounterPort, RedisPort
-from flask_prod.core.record import RequestRecord
+from flask_prod.core.ports import RedisPort
+from flask_prod.core.record import RequestRecord, current_record
 
 from .breaches import Breaches
-from .clients import address_key, client_key, user_key
-from .engine import LocalEngine
+from .clients import address_key, client_key, lies_in, presented_key, secret_key, user_key
+from .counters import Counters
+from .engine import COUNT, Verdict
 from .face import ProdLimiter
 from .headers import add_library_headers, add_limit_headers, add_retry_after
-from .library import CLOSED_SECONDS, Account, AppLimiter
-from .plan import Limits, Plan, every_mark, marks_of, policies_for
-from .policy import Policy, describe
-from .shared import SharedEngine, pack
-from .status import ClientStatus, status_of
+from .library import SPARED, Account, AppLimiter
+from .plan import Limits, Plan, Subjects, costing, every_mark, marks_of, policies_for, policy_named
+from .policy import MAX_POINTS, Policy
+from .refusals import CLOSED_SECONDS, LimitExceeded, closed
+from .rules import Rules, process_count, unknown_process_count
+from .settling import chosen_limits, keep_response
+from .status import ClientStatus, Decision, decision_of, status_of
 
 _MOST_PLANS = 4096
-_MOST_KEYS = 4096
+_MOST_ADDRESSES = 4096
 """Caches are emptied when they are full: simpler than an order of use, and as good for what fits."""
 
-
-class LimitExceeded(RateLimitExceeded):
-    """A policy was exceeded; handlers for 429 and for Flask-Limiter's RateLimitExceeded see it."""
-
-    def __init__(self, policy: Policy, seconds: int) -> None:
-        item = RateLimitItemPerSecond(policy.points, policy.window // 1000)
-        message = f"Too many requests: {describe(policy)} at most. Try again in {seconds} s."
-        super().__init__(RuntimeLimit(item, lambda: "", None, error_message=message))
-        self.policy = policy
-        self.retry_after = seconds
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the settings of one application say."""
-
-    enabled: bool
-    policies: Mapping[str, Policy | None]
-    fail: str
+_EXEMPT = "exempt network"
+"""What the cache of addresses holds for those of RATE_LIMIT_EXEMPT; compared by identity."""
 
 
 class AppLimits:
@@ -59,28 +41,38 @@ class AppLimits:
 
     def __init__(self, app: Flask, rules: Rules, face: ProdLimiter, kit: Installed) -> None:
         port: RedisPort | None = kit.handle("redis")
+        redis = port if port is not None and port.configured else None
         self._app = app
         self._rules = rules
         self._face = face
         self._emit = kit.emit
-        self._redis = port if port is not None and port.configured else None
-        self._shared = SharedEngine(self._redis) if self._redis is not None else None
-        self._local = LocalEngine()
-        self.library = AppLimiter(face, self._redis, app.config, rules.fail)
+        self._processes = process_count()
+        self._counters = Counters(redis, rules.lease, self._processes)
+        self.library = AppLimiter(face, redis, app.config, rules.fail)
+        if rules.shadow:
+            self.library.on_shadow = self._note_library
         if rules.enabled:
             self.library.init_app(app)
         else:
             self.library.enabled = False
-        refused: CounterPort = kit.meter.counter(
-            "flask_prod_limited_total", "Requests refused by a rate limit.", ("policy",)
+        refused = kit.meter.counter("flask_prod_limited_total", "Requests refused by a rate limit.", ("policy",))
+        shadowed = kit.meter.counter(
+            "flask_prod_limit_shadowed_total",
+            "Requests that a limit in shadow mode would have refused.",
+            ("policy",),
         )
-        self._breaches = Breaches(refused, kit.emit)
+        self._breaches = Breaches("prod.limit.exceeded", refused, kit.emit)
+        self._shadows = Breaches("prod.limit.shadowed", shadowed, kit.emit)
         self._renew()
 
     def admit(self, record: RequestRecord) -> HTTPException | None:
         """Count a request; return the answer for one that came too often."""
         endpoint = record.endpoint
         plan = self._plans.get((endpoint, record.method) if endpoint else None) or self._plan(record)
+        who = self._addresses.get(record.client) or self._address(record.client)
+        if who is _EXEMPT:
+            record.limits = SPARED
+            return None
         filters = self.library._request_filters
         if filters and any(spare() for spare in filters):
             return None
@@ -89,19 +81,23 @@ class AppLimits:
         user = record.user_id or (identify() if identify is not None else None)
         limits = plan.user if user else plan.public
         if limits.policies:
-            who = user_key(user) if user else self._addresses.get(record.client) or self._address(record.client)
-            refusal = self._judge(record, limits, who)
+            known = user_key(user) if user else who
+            refusal = self._judge(
+                record, limits, self._subjects(record, limits, known, who) if limits.mixed else known
+            )
             if refusal is not None:
                 return refusal
         return self._ask_library() if plan.library else None
 
     def advertise(self, record: RequestRecord, headers: HeaderList) -> None:
-        """Say what is left, and on a refusal when to come again."""
+        """Say what is left, and on a refusal when to come again; an answer that was chosen counts first."""
         account: Account | None = record.limits
         if account is None:
             return
-        if account.verdict is not None:
-            add_limit_headers(headers, account.verdict, account.header)
+        if account.pending is not None:
+            self._settle(record, account, headers)
+        if account.verdict is not None and account.limits is not None:
+            add_limit_headers(headers, account.verdict, account.limits)
         if account.library is not None:
             self._advertise_library(record, account, headers)
         if account.retry_after and record.status in (429, 503):
@@ -109,13 +105,14 @@ class AppLimits:
 
     def start(self) -> None:
         """Give Redis the script, or warn that every process counts for itself."""
-        self._processes = _processes()
-        if self._shared is not None:
+        self._renew()
+        shared = self._counters.shared
+        if shared is not None:
             try:
-                self._shared.load()
+                shared.load()
             except Unavailable:
                 return
-        elif self._rules.enabled and (self._processes > 1 or _gunicorn_of_unknown_size()):
+        elif self._rules.enabled and (self._processes > 1 or unknown_process_count()):
             message = (
                 "Rate limits are counted in each process by itself, since there is no REDIS_URL: with several "
                 "workers a client gets the limit several times over. Set REDIS_URL to count together."
@@ -124,69 +121,89 @@ class AppLimits:
 
     def after_fork(self) -> None:
         """Count anew: a child has served nothing yet."""
-        self._local.clear()
+        self._counters.local.clear()
         self._renew()
+
+    def consume(self, name: str, client: str, cost: int | None = None) -> Decision:
+        """Count for a client under one policy; what RATE_LIMIT_FAIL says holds while Redis is away."""
+        policy = self._find(name)
+        if policy is None or not self._rules.enabled:
+            return Decision(name, True, MAX_POINTS, 0, False)
+        if cost is not None:
+            policy = costing(policy, cost)
+        who = client_key(client)
+        try:
+            verdict = self._counters.ask(who, (policy,), COUNT)
+        except Unavailable:
+            return self._consume_alone(policy, who)
+        return self._decide(policy, who, verdict, self._counters.shared is not None)
 
     def status(self, client: str) -> ClientStatus:
         """Return what is left for a client under every policy; Unavailable while Redis is away."""
         who = client_key(client)
-        policies = self._declared()
-        keys = self._keys(who, policies)
-        if self._shared is None:
-            verdict = self._local.consume(keys, policies, count=False)
-        else:
-            verdict = self._shared.consume(keys, policies, pack(policies, count=False))
-        return status_of(who, self._shared is not None, verdict)
+        return status_of(who, self._counters.shared is not None, self._counters.ask(who, self._declared()))
 
     def reset(self, client: str, policy: str | None = None) -> int:
         """Forget what was counted for a client; return how many counters there were."""
-        who = client_key(client)
-        names = [policy] if policy else [declared.name for declared in self._declared()]
-        keys = [self._key(who, name) for name in names]
-        forgotten = sum(self._local.forget(key) for key in keys)
-        return forgotten + (self._shared.forget(keys) if self._shared is not None else 0)
+        found = self._declared() if policy is None else (self._find(policy) or Policy(policy, 1, 1000),)
+        return self._counters.forget(client_key(client), found)
 
     def reset_all(self) -> int:
-        """Forget everything that was counted for this application, in Redis by SCAN; return how many counters."""
-        count = len(self._local)
-        self._local.clear()
-        if self._redis is None:
+        """Forget everything that was counted for this application; return how many counters there were."""
+        if self._counters.shared is None:
             self.library.storage.reset()
-            return count
-        patterns = (self._redis.key("limit", "*"), self._redis.key("limiter", "*"))
-        return count + self._redis.attempt(
-            lambda client: sum(int(client.unlink(key)) for p in patterns for key in client.scan_iter(p, count=500))
-        )
+        return self._counters.forget_all()
 
-    def _declared(self) -> tuple[Policy, ...]:
-        """Return every policy that is on: of the settings, and of rules that views spell."""
-        known = self._rules.policies
-        spelt = policies_for(every_mark(self._app), known)
-        return tuple({p.name: p for p in (*spelt, *known.values()) if p is not None}.values())
-
-    def _judge(self, record: RequestRecord, limits: Limits, who: str) -> HTTPException | None:
+    def _judge(self, record: RequestRecord, limits: Limits, who: Subjects) -> HTTPException | None:
         """Ask Redis, or this process; keep the verdict for the headers."""
-        keys = limits.keys.get(who) or self._make_keys(limits, who)
+        if limits.priced:
+            limits = limits.at_costs()
+        here = False
         try:
-            if self._shared is None:
-                verdict = self._local.consume(keys, limits.policies)
-            else:
-                verdict = self._shared.consume(keys, limits.policies, limits.packed)
+            verdict = self._counters.consume(limits, who)
         except Unavailable:
             if limits.closed:
                 record.limits = Account(retry_after=CLOSED_SECONDS)
-                return ServiceUnavailable(retry_after=CLOSED_SECONDS)
-            if not limits.local:
+                return closed()
+            if limits.local is None:
                 return None
-            verdict = self._local.consume(self._keys(who, limits.local), limits.local)
+            here, limits, who = True, limits.local, limits.local_subjects(who)
+            verdict = self._counters.consume_here(limits, who)
 
-        account = record.limits = Account(verdict, limits.header)
-        if not verdict.refused:
-            return None
-        account.retry_after = verdict.retry_after
-        policy = verdict.policies[verdict.refused - 1]
-        self._breaches.note(who, policy, record)
-        return LimitExceeded(policy, account.retry_after)
+        account = record.limits = Account(verdict, limits)
+        if verdict.shadowed:
+            self._note_shadows(record, verdict, who)
+        if verdict.refused:
+            account.retry_after = verdict.retry_after
+            policy = verdict.policies[verdict.refused - 1]
+            self._breaches.note(_one(who, verdict.refused - 1), policy, record)
+            return LimitExceeded(policy, account.retry_after)
+        if limits.chosen:
+            account.pending, account.here = who, here
+            if any(callable(limits.policies[index].chosen) for index in limits.chosen):
+                after_this_request(keep_response(account))
+        return None
+
+    def _settle(self, record: RequestRecord, account: Account, headers: HeaderList) -> None:
+        """Count an answer under the limits that chose it, and show that in its headers."""
+        who, limits, verdict = account.pending, account.limits, account.verdict
+        account.pending = None
+        if who is None or limits is None or verdict is None:
+            return
+        chosen = chosen_limits(limits, record, account, headers)
+        if not chosen:
+            return
+        policies = [limits.policies[index] for index in chosen]
+        every = self._counters.names(who, limits.policies)
+        names = [every[index] for index in chosen]
+        try:
+            settled = self._counters.settle(policies, names, here=account.here)
+        except Unavailable:
+            settled = self._counters.settle(policies, names, here=True)
+        rows = list(verdict.rows)
+        for index, row in zip(chosen, settled.rows, strict=True):
+            rows[index] = row
+        verdict.rows = rows
 
     def _ask_library(self) -> HTTPException | None:
         """Ask Flask-Limiter for the limits that its own configuration and blueprints declare."""
@@ -205,12 +222,58 @@ class AppLimits:
         if record.status == 429 and shown.left == 0:
             account.retry_after = max(account.retry_after, shown.reset)
 
+    def _subjects(self, record: RequestRecord, limits: Limits, known: str, address: str) -> tuple[str, ...]:
+        """Return whom each limit counts: who has no API key is counted as without, by user or address."""
+        found = {"": known, "user": known, "address": address}
+        if any(policy.by == "key" for policy in limits.policies):
+            finder = self._face.key_finder
+            secret = finder() if finder is not None else presented_key(record.environ, self._rules.key_headers)
+            found["key"] = secret_key(secret) if secret else known
+        return tuple(found[policy.by] for policy in limits.policies)
+
+    def _consume_alone(self, policy: Policy, who: str) -> Decision:
+        holds = policy.fail or self._rules.fail
+        if holds == "closed" and not policy.shadow:
+            return Decision(policy.name, False, 0, CLOSED_SECONDS, False)
+        if holds != "local":
+            return Decision(policy.name, True, policy.points, 0, False)
+        share = policy.shared_by(self._processes)
+        return self._decide(share, who, self._counters.ask_here(who, share), False)
+
+    def _decide(self, policy: Policy, who: str, verdict: Verdict, shared: bool) -> Decision:
+        if verdict.refused or verdict.shadowed:
+            (self._breaches if verdict.refused else self._shadows).note(who, policy, None)
+        return decision_of(policy, verdict, shared)
+
+    def _note_shadows(self, record: RequestRecord, verdict: Verdict, who: Subjects) -> None:
+        for index, policy in enumerate(verdict.policies):
+            if verdict.shadowed >> index & 1:
+                self._shadows.note(_one(who, index), policy, record)
+
+    def _note_library(self, breach: RateLimitExceeded) -> None:
+        item = breach.limit.limit
+        policy = Policy(str(item), item.amount, item.get_expiry() * 1000, shadow=True)
+        record = current_record()
+        self._shadows.note(record.client if record is not None else "", policy, record)
+
+    def _declared(self) -> tuple[Policy, ...]:
+        """Return every policy that is on: of the settings, and of rules that views spell."""
+        known = self._rules.policies
+        spelt = policies_for(every_mark(self._app), known, shadow=self._rules.shadow)
+        return tuple({p.name: p for p in (*spelt, *known.values()) if p is not None}.values())
+
+    def _find(self, name: str) -> Policy | None:
+        if name not in self._named:
+            self._named[name] = policy_named(name, every_mark(self._app), self._rules.policies, self._rules.shadow)
+        return self._named[name]
+
     def _plan(self, record: RequestRecord) -> Plan:
         """Resolve the limits of an endpoint, once."""
         endpoint = record.endpoint
         blueprints = request.blueprints
         known = self._rules.policies
-        marked = policies_for(marks_of(self._app, endpoint, record.method, blueprints), known)
+        marks = marks_of(self._app, endpoint, record.method, blueprints)
+        marked = policies_for(marks, known, shadow=self._rules.shadow)
         exempt = self.library.exempts(self._app, endpoint, request.blueprint)
         plan = Plan()
         if self._rules.enabled:
@@ -231,37 +294,21 @@ class AppLimits:
             self._known_limits[policies] = Limits.of(policies, self._rules.fail, self._processes)
         return self._known_limits[policies]
 
-    def _make_keys(self, limits: Limits, who: str) -> tuple[bytes, ...]:
-        if len(limits.keys) >= _MOST_KEYS:
-            limits.keys.clear()
-        keys = limits.keys[who] = self._keys(who, limits.policies)
-        return keys
-
-    def _keys(self, who: str, policies: Sequence[Policy]) -> tuple[bytes, ...]:
-        return tuple(self._key(who, policy.name) for policy in policies)
-
-    def _key(self, who: str, name: str) -> bytes:
-        # The braces keep all counters of a client in one slot of a cluster, as one script needs them.
-        parts = ("limit", f"{{{who}}}", name)
-        return (self._redis.key(*parts) if self._redis is not None else ":".join(parts)).encode()
-
     def _address(self, address: str) -> str:
-        if len(self._addresses) >= _MOST_KEYS:
+        if len(self._addresses) >= _MOST_ADDRESSES:
             self._addresses.clear()
-        key = self._addresses[address] = address_key(address)
-        return key
+        exempt = lies_in(address, self._rules.exempt)
+        who = self._addresses[address] = _EXEMPT if exempt else address_key(address)
+        return who
 
     def _renew(self) -> None:
-        self._processes = _processes()
+        self._processes = process_count()
+        self._counters.share_with(self._processes)
         self._plans: dict[tuple[str, str] | None, Plan] = {}
         self._known_limits: dict[tuple[Policy, ...], Limits] = {}
         self._addresses: dict[str, str] = {}
+        self._named: dict[str, Policy | None] = {}
 
 
-def _processes() -> int:
-    count = os.environ.get("WEB_CONCURRENCY", "")
-    return max(1, int(count)) if count.isdigit() else 1
-
-
-def _gunicorn_of_unknown_size() -> bool:
-    return "WEB_CONCURRENCY" not in os.environ and os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+def _one(who: Subjects, index: int) -> str:
+    return who if isinstance(who, str) else who[index]

@@ -10,6 +10,7 @@ from msgspec import Meta, field
 from flask_prod.core.settings import Section
 from flask_prod.core.values import Duration
 
+from .clients import read_networks
 from .policy import MAX_POINTS, MAX_WINDOW, parse_policy
 
 
@@ -37,6 +38,18 @@ class RateLimitSettings(Section, frozen=True, kw_only=True):
     fail: Literal["local", "open", "closed"] = "local"
     """While Redis is away: count in this process (local), let pass (open), or answer 503 (closed)."""
 
+    shadow: bool = False
+    """True counts and reports what would be refused, by every policy and by Flask-Limiter, and refuses nobody."""
+
+    exempt: tuple[str, ...] = ()
+    """Addresses and networks that are never limited: `10.0.0.0/8,192.0.2.7`."""
+
+    key_headers: tuple[str, ...] = ("X-API-Key", "Authorization")
+    """Where policies that count `by key` find an API key: the first of these headers that a request has."""
+
+    lease: Annotated[int, Meta(ge=0, le=1000)] = 0
+    """Most points that a process takes from Redis ahead for a client who comes often; 0 asks for every request."""
+
     def problems(self) -> Iterator[str]:
         """Yield each policy that cannot be understood, and a window out of range."""
         if not 1 <= self.window <= MAX_WINDOW:
@@ -46,3 +59,8 @@ class RateLimitSettings(Section, frozen=True, kw_only=True):
                 parse_policy(name, rule)
             except ValueError as error:
                 yield f"RATE_LIMIT_POLICIES: {error}"
+        for text in self.exempt:
+            try:
+                read_networks([text])
+            except ValueError as error:
+                yield f"RATE_LIMIT_EXEMPT: {error}"

@@ -11,12 +11,14 @@ from redis.exceptions import NoScriptError
 
 from flask_prod.core.ports import RedisPort
 
-from .engine import Row, Verdict
+from .engine import COUNT, Row, Verdict
 from .policy import Policy
 
 SCRIPT = Path(__file__).with_name("consume.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()
 """The name under which Redis keeps the script."""
+
+_CALL = b"EVALSHA\r\n$40\r\n%s\r\n" % SHA.encode()
 
 
 class SharedEngine:
@@ -29,14 +31,15 @@ class SharedEngine:
         """Give Redis the script, so that the first request needs no second round trip."""
         self._redis.attempt(lambda client: client.script_load(SCRIPT))
 
-    def consume(self, keys: Sequence[bytes | str], policies: Sequence[Policy], packed: bytes) -> Verdict:
-        """Count one request against all of its limits, or only look; `packed` comes from `pack`."""
+    def consume(self, command: bytes, policies: Sequence[Policy]) -> Verdict:
+        """Ask all the limits of one request; `command` comes from `command_for`."""
 
         def call(client: Any) -> Verdict:
             try:
-                reply = client.execute_command("EVALSHA", SHA, len(keys), *keys, packed)
+                reply = client.ask(command)
             except NoScriptError:  # the server was restarted
-                reply = client.execute_command("EVAL", SCRIPT, len(keys), *keys, packed)
+                client.script_load(SCRIPT)
+                reply = client.ask(command)
             return unpack(reply, policies)
 
         return self._redis.attempt(call)
@@ -46,23 +49,34 @@ class SharedEngine:
         return self._redis.attempt(lambda client: int(client.unlink(*keys)))
 
 
-def pack(policies: Sequence[Policy], *, count: bool = True, now: int = 0) -> bytes:
+def pack(policies: Sequence[Policy], mode: int = COUNT, want: int = 1, *, now: int = 0) -> bytes:
     """Return the policies as the script takes them; once per endpoint, since it never changes.
 
     `now` is in milliseconds; 0 takes the time of the server, which all processes share.
     """
-    numbers = [now, int(count)]
+    numbers = [now, mode, want]
     for policy in policies:
-        numbers += (policy.points, policy.window, policy.block, policy.cost)
+        flags = (policy.chosen is not None) + 2 * policy.shadow
+        numbers += (policy.points, policy.window, policy.block, policy.cost, flags)
     return " ".join(map(str, numbers)).encode()
 
 
-def unpack(reply: bytes | str, policies: Sequence[Policy]) -> Verdict:
+def command_for(keys: Sequence[bytes], packed: bytes) -> bytes:
+    """Return the whole command as it goes over the wire: once per client, since it never changes either."""
+    words = (b"%d" % len(keys), *keys, packed)
+    body = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+    return b"*%d\r\n$7\r\n%s%s" % (2 + len(words), _CALL, body)
+
+
+def unpack(reply: object, policies: Sequence[Policy]) -> Verdict:
     """Read the script's answer; ValueError if it is none (damaged on its way)."""
-    if not isinstance(reply, bytes | str):
+    if not isinstance(reply, bytes):
         raise ValueError("not an answer of the script")
-    refused, now, *rest = [int(number) for number in reply.split()]
-    if len(rest) != 4 * len(policies) or not 0 <= refused <= len(policies):
+    refused, shadowed, taken, now, *rest = map(int, reply.split())
+    if len(rest) != 4 * len(policies) or not 0 <= refused <= len(policies) or taken < 1:
         raise ValueError("not an answer of the script")
-    rows = [Row(*rest[i : i + 4]) for i in range(0, len(rest), 4)]
-    return Verdict(policies, now, refused, rows)
+    numbers = iter(rest)
+    rows: list[Row] = list(zip(numbers, numbers, numbers, numbers, strict=True))
+    verdict = Verdict(policies, now, refused, rows)
+    verdict.shadowed, verdict.taken = shadowed, taken
+    return verdict

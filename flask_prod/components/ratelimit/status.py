@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .engine import Verdict, remaining
+from .policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,26 @@ class ClientStatus:
     policies: Mapping[str, PolicyStatus]
 
 
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What `consume` came to: whether to go on, the points left, and else the seconds to wait.
+
+    `shared` tells counters in Redis from those of this process.
+    """
+
+    policy: str
+    allowed: bool
+    remaining: int
+    retry_after: int
+    shared: bool
+
+
+def decision_of(policy: Policy, verdict: Verdict, shared: bool) -> Decision:
+    """Turn the verdict of one policy into words and numbers; one in shadow mode allows everything."""
+    left = remaining(policy, verdict.rows[0], verdict.now)
+    return Decision(policy.name, not verdict.refused, left, verdict.retry_after, shared)
+
+
 def status_of(client: str, shared: bool, verdict: Verdict) -> ClientStatus:
     """Turn a verdict that only looked into words and numbers."""
     return ClientStatus(
@@ -37,7 +58,7 @@ def status_of(client: str, shared: bool, verdict: Verdict) -> ClientStatus:
                 policy.points,
                 remaining(policy, row, verdict.now),
                 policy.window / 1000,
-                max(0, -((verdict.now - row.blocked) // 1000)) if row.blocked else 0,
+                max(0, -((verdict.now - row[3]) // 1000)) if row[3] else 0,
             )
             for policy, row in zip(verdict.policies, verdict.rows, strict=True)
         },

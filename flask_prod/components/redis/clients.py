@@ -10,6 +10,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import BlockingConnectionPool, parse_url
 from redis.retry import Retry
 
+from .lean import LeanClient, LeanPool
 from .settings import RedisSettings, plain_url
 
 PURPOSES = ("request", "jobs", "blocking")
@@ -23,9 +24,10 @@ _SILENT: Mapping[str, Any] = (
 def build_client(settings: RedisSettings, purpose: str) -> redis.Redis:
     """Return a client for one purpose; ValueError for a purpose that does not exist.
 
-    "request" gives up after the time limits of the settings. "jobs" is for accepting work: no second try, since
-    the first may have been accepted, 200 ms to connect, 3 s to answer. "blocking" is for workers that wait for
-    work: it has no read limit and keeps trying to come back.
+    "request" gives up after the time limits of the settings, and has `ask` for commands that are ready to be
+    sent. "jobs" is for accepting work: no second try, since the first may have been accepted, 200 ms to connect,
+    3 s to answer. "blocking" is for workers that wait for work: it has no read limit and keeps trying to
+    come back.
     """
     options = {
         **_address(settings),
@@ -36,6 +38,9 @@ def build_client(settings: RedisSettings, purpose: str) -> redis.Redis:
     }
     if options.get("connection_class") is redis.UnixDomainSocketConnection:
         del options["socket_keepalive"]
+    if purpose == "request":
+        lean = LeanPool(max_connections=settings.pool_size, **options)  # type: ignore[no-untyped-call]
+        return LeanClient(lean, settings.max_retries, settings.read_timeout)
     pool = BlockingConnectionPool(max_connections=settings.pool_size, **options)  # type: ignore[no-untyped-call]
     return redis.Redis(connection_pool=pool)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from flask_prod import ProdKit
@@ -37,6 +38,26 @@ def test_status_and_reset(make_app: MakeApp, redis_url: str) -> None:
     assert run(app, "reset", "127.0.0.1", "--policy", "once").output == "1 counter forgotten.\n"
     assert client.get("/once").status_code == 200
     assert run(app, "reset", "127.0.0.1").output == "2 counters forgotten.\n"
+
+
+def test_consume(make_app: MakeApp, redis_url: str) -> None:
+    """An operator may use up points; what the command counts, the application sees."""
+    app = shop(make_app, redis_url)
+    assert run(app, "consume", "127.0.0.1", "public", "--cost", "40").output == "Allowed, 60 left.\n"
+    assert run(app, "consume", "127.0.0.1", "once").output == "Allowed, 0 left.\n"
+    refused = run(app, "consume", "127.0.0.1", "once")
+    assert (refused.exit_code, refused.output) == (1, "Error: Refused for 3600 s.\n")
+
+    assert app.test_client().get("/once").status_code == 429
+    assert app.test_client().get("/").headers["X-RateLimit-Remaining"] == "59"
+
+
+@pytest.mark.parametrize("words", [("consume", "127.0.0.1", "nope"), ("reset", "127.0.0.1", "--policy", "nope")])
+def test_an_unknown_policy_is_an_error(make_app: MakeApp, words: tuple[str, ...]) -> None:
+    """A misspelt name is told with those that exist."""
+    result = run(shop(make_app, ""), *words)
+    assert result.exit_code == 1
+    assert "There is no policy 'nope'; there are public, authenticated" in result.output
 
 
 def test_looking_counts_nothing(make_app: MakeApp, redis_url: str) -> None:

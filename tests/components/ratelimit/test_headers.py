@@ -6,7 +6,7 @@ import http_sfv.list
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_prod.components.ratelimit.engine import Row, Verdict, wait
+from flask_prod.components.ratelimit.engine import Verdict, wait
 from flask_prod.components.ratelimit.headers import Shown, add_library_headers, add_limit_headers, add_retry_after
 from flask_prod.components.ratelimit.plan import Limits
 from flask_prod.components.ratelimit.policy import Policy
@@ -27,9 +27,9 @@ def items(headers: HeaderList, name: str) -> list[tuple[str, dict[str, int]]]:
 def test_headers_parse_as_structured_fields(numbers: list[tuple[int, int, int]]) -> None:
     """RateLimit and RateLimit-Policy are lists of strings with the parameters of draft 10."""
     policies = [Policy(f"p{i}", points, 60_000) for i, (points, _, _) in enumerate(numbers)]
-    rows = [Row(NOW - NOW % 60_000, min(c, p), min(o, p), 0) for p, c, o in numbers]
+    rows = [(NOW - NOW % 60_000, min(c, p), min(o, p), 0) for p, c, o in numbers]
     headers: HeaderList = []
-    add_limit_headers(headers, Verdict(policies, NOW, 0, rows), Limits.of(policies, "local", 1).header)
+    add_limit_headers(headers, Verdict(policies, NOW, 0, rows), Limits.of(policies, "local", 1))
 
     assert items(headers, "RateLimit-Policy") == [(p.name, {"q": p.points, "w": 60}) for p in policies]
     state = items(headers, "RateLimit")

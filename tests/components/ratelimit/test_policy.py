@@ -19,6 +19,9 @@ from tests.apps import MakeApp
         ("7/30", Policy("p", 7, 30_000)),
         ("1/1.5s closed", Policy("p", 1, 1500, 0, "closed")),
         ("1/DAY Block 2d Open", Policy("p", 1, 86_400_000, 172_800_000, "open")),
+        ("1000/1m by key", Policy("p", 1000, 60_000, by="key")),
+        ("9/30 shadow by address cost 3", Policy("p", 9, 30_000, cost=3, by="address", shadow=True)),
+        ("9/m prefix login block 1h open", Policy("p", 9, 60_000, 3_600_000, "open", prefix="login")),
         ("", None),
     ],
 )
@@ -28,7 +31,11 @@ def test_rules_read_as_they_are_spoken(rule: str, policy: Policy | None) -> None
 
 
 @pytest.mark.parametrize(
-    "rule", ["ten/1m", "10", "10/", "0/1m", "5/1m block", "5/1x", "9/40d", "1/10ms", "5/1m shut"]
+    "rule",
+    [
+        *("ten/1m", "10", "10/", "0/1m", "5/1m block", "5/1x", "9/40d", "1/10ms", "5/1m shut", "5/1m open closed"),
+        *("5/1m by", "5/1m by moon", "5/1m cost", "5/1m cost 6", "5/1m cost 0", "5/1m prefix", "5/1m prefix a:b"),
+    ],
 )
 def test_a_bad_rule_names_itself(rule: str) -> None:
     """The message holds the name and the rule as typed."""
@@ -65,6 +72,13 @@ def test_settings_win_over_the_box() -> None:
     assert policies["checkout"] == Policy("checkout", 3, 60_000)
     assert policies["api"] is None
     assert policies["public"] is None
+
+
+def test_all_may_be_in_shadow_mode() -> None:
+    """RATE_LIMIT_SHADOW holds for every policy that is on."""
+    policies = read_policies(100, None, 60.0, {"api": ""}, shadow=True)
+    assert policies["public"] == Policy("public", 100, 60_000, shadow=True)
+    assert {name for name, policy in policies.items() if policy and not policy.shadow} == set()
 
 
 def test_words_for_people() -> None:

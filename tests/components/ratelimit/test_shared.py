@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from redis import Redis
 
 from flask_prod import ProdKit
 from tests.apps import MakeApp, StartGunicorn
+from tests.components.ratelimit.monitor import Monitor
 from tests.servers import Valkey
 
 ONLY = ("redis", "ratelimit")
@@ -36,29 +36,6 @@ def create_app():
     prod.init_app(app)
     return app
 """
-
-
-class Monitor:
-    """Keeps what clients send to a server while it is open; what scripts do inside is left out."""
-
-    def __init__(self, server: Valkey) -> None:
-        self.lines: list[bytes] = []
-        self._socket = socket.create_connection(("127.0.0.1", server.port), 5)
-        self._file = self._socket.makefile("rb")
-        self._socket.sendall(b"MONITOR\r\n")
-        assert self._file.readline() == b"+OK\r\n"
-
-    def commands(self, server: Valkey) -> list[bytes]:
-        """Return the commands so far."""
-        server.command("ECHO", "the end")
-        while b"the end" not in (line := self._file.readline()):
-            if b" lua]" not in line:
-                self.lines.append(line.split(b"] ", 1)[1].split(b" ")[0].strip(b'"\r\n'))
-        return self.lines
-
-    def close(self) -> None:
-        self._file.close()
-        self._socket.close()
 
 
 def test_one_round_trip_for_all_limits_and_headers(make_app: MakeApp, valkey: Valkey) -> None:
@@ -123,11 +100,11 @@ def test_every_key_is_in_the_namespace_and_expires(make_app: MakeApp, redis_url:
         assert all(0 < redis.ttl(key) <= 3600 for key in keys)
 
 
-def test_two_processes_and_64_clients_count_exactly(gunicorn: StartGunicorn, redis_url: str) -> None:
-    """Of 200 requests at once, to two workers with threads, exactly the points pass."""
+def test_four_processes_and_64_clients_count_exactly(gunicorn: StartGunicorn, redis_url: str) -> None:
+    """Of 200 requests at once, to four workers with threads, exactly the points pass."""
     server = gunicorn(
         source=SHOP,
-        args=["-w", "2", "-k", "gthread", "--threads", "8"],
+        args=["-w", "4", "-k", "gthread", "--threads", "8"],
         env={"REDIS_URL": redis_url, "RATE_LIMIT_PUBLIC": "", "ENVIRONMENT": "test"},
         ready="/ready",
     )
