@@ -69,5 +69,5 @@ $(VENV)-lowest/.test: pyproject.toml tests/lowest.py
 	@$(PYTHON) -m venv --clear $(VENV)-lowest
 	@$(PYTHON) tests/lowest.py > $(VENV)-lowest/constraints.txt
 	@$(VENV)-lowest/bin/python -m pip --disable-pip-version-check --no-input install --quiet \
-		--constraint $(VENV)-lowest/constraints.txt --editable '.[test]'
+		--constraint $(VENV)-lowest/constraints.txt --editable '.[test,bench]'
 	@touch $@

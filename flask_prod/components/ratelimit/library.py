@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import redis
 from flask import Flask, after_this_request, has_request_context, request
 from flask.wrappers import Response
 from flask_limiter import ExemptionScope, Limiter, RateLimitExceeded, RequestLimit
@@ -263,7 +262,9 @@ def _is_local(context: LimiterContext) -> bool:
 
 def _is_redis(error: Exception) -> bool:
     """Tell a failure of Redis from an exception of the user's key function or of a limit that cannot be read."""
-    if isinstance(error, redis.RedisError | OSError):
+    from redis import RedisError  # not imported by applications without Redis
+
+    if isinstance(error, RedisError | OSError):
         return True
     if not isinstance(error, ValueError) or isinstance(error, RateLimitExceeded):
         return False

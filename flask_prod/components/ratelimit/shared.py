@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from redis.exceptions import NoScriptError
-
 from flask_prod.core.ports import RedisPort
 
 from .engine import COUNT, Row, Verdict
@@ -25,7 +23,10 @@ class SharedEngine:
     """Counts in Redis for all processes; raises Unavailable while it is away."""
 
     def __init__(self, redis: RedisPort) -> None:
+        from redis.exceptions import NoScriptError  # not imported by applications without Redis
+
         self._redis = redis
+        self._unknown_script = NoScriptError
 
     def load(self) -> None:
         """Give Redis the script, so that the first request needs no second round trip."""
@@ -37,7 +38,7 @@ class SharedEngine:
         def call(client: Any) -> Verdict:
             try:
                 reply = client.ask(command)
-            except NoScriptError:  # the server was restarted
+            except self._unknown_script:  # the server was restarted
                 client.script_load(SCRIPT)
                 reply = client.ask(command)
             return unpack(reply, policies)
