@@ -45,16 +45,13 @@ class LeanPool(BlockingConnectionPool):
 
     def release(self, connection: Any) -> None:
         """Take a connection back."""
-        if self._someone_waits() or connection.pid != self.pid or self.pid != getpid():
+        if connection.pid != self.pid or self.pid != getpid():
             super().release(connection)  # type: ignore[no-untyped-call]
             return
         self._spare.append(connection)
-        # A thread that begins to wait right now has looked into the list before, or finds this connection there.
-        if self._someone_waits():
+        # A thread that begins to wait right now finds this connection in the list, or is seen here.
+        if self._waiting:
             self._hand_over()
-
-    def _someone_waits(self) -> bool:
-        return self._waiting > 0
 
     def _wait(self) -> Any:
         with self._counting:

@@ -102,6 +102,22 @@ def test_a_second_round_trip_only_when_it_counts(make_app: MakeApp, valkey: Valk
         assert monitor.commands(valkey) == [b"EVALSHA"] * 4
 
 
+def test_an_outage_while_the_view_works(make_app: MakeApp, valkey: Valkey) -> None:
+    """The answer is as it was, and counts in this process."""
+    prod = ProdKit(only=ONLY)
+    app = make_app(kit=prod, REDIS_URL=valkey.url, RATE_LIMIT_PUBLIC="")
+
+    @app.route("/login")
+    @prod.limit("signin", "3/15m", count=401)
+    def login() -> Any:
+        valkey.stop()
+        abort(401)
+
+    answers = [app.test_client().get("/login") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [401] * 3 + [429]
+    assert left(answers[2]) == ['"signin";r=0;t=' + left(answers[2])[0].split("t=")[1]]
+
+
 def test_concurrent_failures_overrun_by_those_in_flight_at_most(make_app: MakeApp, redis_url: str) -> None:
     """Requests that were checked before the last point was taken still pass: at most those under way just then."""
     prod = ProdKit(only=ONLY)

@@ -104,6 +104,21 @@ def test_a_slow_client_loses_nothing() -> None:
     assert passed == 100
 
 
+def test_a_lease_ends_with_its_window() -> None:
+    """What was counted in one window is not spent in the next, nor after a second."""
+    for seconds in (0.1, 1.1):
+        fleet = Fleet(Policy("p", 1000, 10_000), 1, 64)
+        fleet.now += 9.95 if seconds == 0.1 else 2
+        for _ in range(4):
+            fleet.request(0)
+        assert fleet.trips == 3
+        assert fleet.leases[0]._held[KEYS].left == 3
+
+        fleet.now += seconds
+        fleet.request(0)
+        assert fleet.trips == 4
+
+
 def test_a_failed_trip_keeps_nothing() -> None:
     """After an outage in the middle of a lease the next request asks again."""
     fleet = Fleet(Policy("p", 1000, 3_600_000), 1, 64)

@@ -131,6 +131,58 @@ def test_a_late_answer_is_nobodys(make_client: MakeClient, valkey: Valkey) -> No
     assert echo(client, b"mine") == b"mine"
 
 
+def test_an_answer_that_comes_with_the_next_command_is_nobodys(make_client: MakeClient) -> None:
+    """Even when nothing is there to read at first: the connection of the timeout is gone."""
+    listener = create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(4096)
+            if peer.recv(4096):  # the next command on the same connection
+                peer.sendall(b"$4\r\nlate\r\n")
+                return
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(4096)
+            peer.sendall(b"$4\r\nmine\r\n")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    client = make_client(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+    with pytest.raises(redis.TimeoutError):
+        echo(client, b"late")
+    assert echo(client, b"mine") == b"mine"
+    thread.join(5)
+    listener.close()
+
+
+def test_an_answer_byte_by_byte_has_an_end(make_client: MakeClient) -> None:
+    """Each byte comes in time, the whole does not: it is given up after three times the limit."""
+    listener = create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer:
+            peer.recv(4096)
+            peer.sendall(b"$40\r\n")
+            for _ in range(40):
+                if stop.wait(0.05):
+                    return
+                peer.sendall(b"x")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    began = time.perf_counter()
+    with pytest.raises(redis.TimeoutError):
+        echo(make_client(f"redis://127.0.0.1:{listener.getsockname()[1]}/0"), b"x")
+    assert time.perf_counter() - began < 0.6
+    stop.set()
+    thread.join(5)
+    listener.close()
+
+
 def test_an_answer_in_drops_has_an_end(
     make_client: MakeClient, valkey: Valkey, fault_proxy: StartFaultProxy
 ) -> None:
