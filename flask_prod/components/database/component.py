@@ -39,7 +39,6 @@ class Database(Component[DatabaseSettings, AppDatabase]):
         if not chosen:
             _create_folder_at_first_use(engine)
         database = AppDatabase(engine, chosen=chosen)
-        app.teardown_appcontext(database.close_session)
         translate_errors(app, kit.meter.counter("flask_prod_database_refused_total", _REFUSED, ("reason",)))
         return Contribution(
             handle=database,

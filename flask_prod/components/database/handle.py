@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 from flask import current_app, g, has_app_context
 from sqlalchemy import Engine, text
@@ -27,6 +27,7 @@ class AppDatabase:
         self.engine = engine
         self.session_factory: sessionmaker[Session] = sessionmaker(engine)
         self._chosen = chosen
+        self._closes_sessions = False
         self._inherited: list[object] = []
 
     @property
@@ -37,9 +38,20 @@ class AppDatabase:
         """
         session: Session | None = g.get(_SESSION)
         if session is None:
+            self._close_after_contexts(current_app.teardown_appcontext_funcs)
             session = self.session_factory()
             setattr(g, _SESSION, session)
         return session
+
+    def _close_after_contexts(self, functions: list[Any]) -> None:
+        """Have sessions closed from the first one on: applications that use none pay nothing for it.
+
+        The list itself, since `teardown_appcontext` may only be called before the first request; in front, so that
+        the application's own teardown functions, called from the end, still have the session.
+        """
+        if not self._closes_sessions:
+            self._closes_sessions = True
+            functions.insert(0, self.close_session)
 
     def close_session(self, _error: BaseException | None = None) -> None:
         """End the session of the current context, if there is one; never raises, for other teardowns wait."""
