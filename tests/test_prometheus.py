@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,12 +62,10 @@ class Prometheus:
 @pytest.fixture(scope="module")
 def program(pytestconfig: pytest.Config) -> str:
     """The path of Prometheus, unpacked once and kept in pytest's cache."""
-    cache: pytest.Cache | None = getattr(pytestconfig, "cache", None)  # pytest can be told to do without
-    folder = cache.mkdir("debian") if cache is not None else Path(tempfile.gettempdir())
-    found = debian.provide("prometheus", "prometheus", folder)
-    if found is None:
-        pytest.skip("there is no prometheus on PATH, and no apt-get to get it with")
-    return found
+    try:
+        return debian.provide(["prometheus"], "prometheus", debian.kept(pytestconfig))
+    except debian.Missing as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture
