@@ -40,7 +40,7 @@ format: $(VENV)/.lint  ## let ruff write the code's form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, side by side
+bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, side by side; ARGS=--gate as CI does
 	$(BIN)/python -m bench $(ARGS)
 
 faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run

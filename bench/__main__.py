@@ -1,4 +1,7 @@
-"""`python -m bench [NAME ...]`: run the benchmarks, print the table, write bench/results.json."""
+"""`python -m bench [NAME ...]`: run the benchmarks, print the table, write bench/results.json.
+
+`--gate` compares with bench/floor.json and ends with 1 when a request is dearer; `rooms` writes docs/cost.md.
+"""
 
 from __future__ import annotations
 
@@ -6,56 +9,101 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from bench.measure import NAMES, RESULTS, Figures, imports, instructions, surroundings, times
+from bench.rooms import write_costs
 from bench.sink import Sink
+from bench.throughput import throughput
 from flask_prod.server.embedded import EmbeddedValkey
 
 Row = dict[str, Any]
-GROUPS = ("request.memory", "request.redis", "import")
+Environ = Callable[[], dict[str, str]]
+GROUPS = ("request.memory", "request.redis", "throughput.memory", "throughput.redis", "import")
+FLOOR = Path(__file__).parent / "floor.json"
+PLAY = 1.05
+"""By how much a ratio may exceed its floor: callgrind repeats itself to about 1 %."""
 
 
 def main() -> None:
     """Run what was asked for and show it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"beginning of a benchmark's name: {', '.join(GROUPS)}"
-    )
-    wanted = tuple(parser.parse_args().names) or ("",)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"beginnings of {', '.join(GROUPS)}; or rooms")
+    parser.add_argument("--gate", action="store_true", help="only count instructions, and compare with the floor")
+    asked = parser.parse_args()
 
-    rows: list[Row] = []
-    for row in _rows(lambda name: name.startswith(wanted) or any(one.startswith(name) for one in wanted if one)):
-        _show(row, first=not rows)
-        rows.append(row)
+    with ExitStack() as stack:
+        surround = _Surroundings(stack)
+        if asked.names == ["rooms"]:
+            sys.exit(write_costs(surround.memory()))
+        rows: list[Row] = []
+        for row in _rows(surround, tuple(asked.names) or ("",), asked.gate):
+            _show(row, first=not rows)
+            rows.append(row)
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
     print(f"\nRatios to bare Flask in the same run; absolute times mean little. Written to {RESULTS.name}.")
+    if asked.gate:
+        sys.exit(gate(rows, json.loads(FLOOR.read_text())))
 
 
-def _rows(wanted: Callable[[str], bool]) -> Iterator[Row]:
-    with ExitStack() as stack:
-        sink = stack.enter_context(Sink())
-        memory = stack.enter_context(surroundings(None, sink.dsn))
-        if wanted("request.memory"):
-            yield from _request("request.memory", memory)
-        if wanted("request.redis"):
-            valkey = EmbeddedValkey(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))))
-            url = valkey.start()
-            stack.callback(valkey.stop)
-            yield from _request("request.redis", stack.enter_context(surroundings(url, sink.dsn)))
-        if wanted("import"):
-            milliseconds, megabytes = imports(memory)
-            yield _row("import.ms", milliseconds, "ms")
-            yield _row("import.mb", megabytes, "MB")
+def gate(rows: Sequence[Row], floor: dict[str, float]) -> int:
+    """Tell what has become dearer than its floor allows; return the exit code."""
+    dearer = [row for row in rows if row.get("ratio_kit", 0) > PLAY * floor.get(row["name"], float("inf"))]
+    for row in dearer:
+        print(
+            f"{row['name']} costs {row['ratio_kit']}x bare Flask; bench/floor.json allows {floor[row['name']]}x."
+        )
+    return 1 if dearer else 0
 
 
-def _request(name: str, environ: Callable[[], dict[str, str]]) -> Iterator[Row]:
+class _Surroundings:
+    """What the applications need, started when it is first asked for."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._dsn = stack.enter_context(Sink()).dsn
+
+    def memory(self) -> Environ:
+        return self._stack.enter_context(surroundings(None, self._dsn))
+
+    def redis(self) -> Environ:
+        folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
+        valkey = EmbeddedValkey(Path(folder))
+        url = valkey.start()
+        self._stack.callback(valkey.stop)
+        return self._stack.enter_context(surroundings(url, self._dsn))
+
+
+def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> Iterator[Row]:
+    for store, start in (("memory", surround.memory), ("redis", surround.redis)):
+        wanted = [kind for kind in ("request", "throughput") if f"{kind}.{store}".startswith(beginnings)]
+        environ = start() if wanted else None
+        if environ is not None and "request" in wanted:
+            yield from _request(f"request.{store}", environ, gated)
+        if environ is not None and "throughput" in wanted and not gated:
+            yield _throughput(f"throughput.{store}", environ)
+    if "import".startswith(beginnings) and not gated:
+        milliseconds, megabytes = imports(surround.memory())
+        yield _row("import.ms", milliseconds, "ms")
+        yield _row("import.mb", megabytes, "MB")
+
+
+def _request(name: str, environ: Environ, gated: bool) -> Iterator[Row]:
     counted = instructions(environ)
     yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
-    yield _row(f"{name}.time", times(environ), "us")
+    if not gated:
+        yield _row(f"{name}.time", times(environ), "us")
+
+
+def _throughput(name: str, environ: Environ) -> Row:
+    found = throughput(environ)
+    if isinstance(found, str):
+        return {"name": name, "note": found}
+    rates, told = found
+    return {**_row(name, rates, "requests/s"), "note": told}
 
 
 def _row(name: str, figures: Figures, unit: str) -> Row:
@@ -74,11 +122,13 @@ def _row(name: str, figures: Figures, unit: str) -> Row:
 def _show(row: Row, first: bool) -> None:
     if first:
         print(f"{'benchmark':<22}{'bare':>12}{'by hand':>12}{'kit':>12}  {'unit':<13}{'by hand':>8}{'kit':>8}")
+    if "bare" in row:
+        figures = "".join(f"{row[name]:>12,.1f}" for name in NAMES)
+        print(
+            f"{row['name']:<22}{figures}  {row['unit']:<13}{row['ratio_by_hand']:>7.2f}x{row['ratio_kit']:>7.2f}x"
+        )
     if "note" in row:
         print(f"{row['name']:<22}{row['note']}")
-        return
-    figures = "".join(f"{row[name]:>12,.1f}" for name in NAMES)
-    print(f"{row['name']:<22}{figures}  {row['unit']:<13}{row['ratio_by_hand']:>7.2f}x{row['ratio_kit']:>7.2f}x")
     sys.stdout.flush()
 
 

@@ -58,8 +58,8 @@ def by_hand() -> Flask:
     return parts.app
 
 
-def kit() -> Flask:
-    """Compose the same by one ProdKit."""
+def kit(only: tuple[str, ...] | None = None) -> Flask:
+    """Compose the same by one ProdKit; *only* these rooms, to see what one costs alone."""
     from flask_prod import ProdKit
 
     app = Flask("kit")
@@ -74,8 +74,11 @@ def kit() -> Flask:
         SENTRY_DSN=os.environ["BENCH_SENTRY_DSN"],
         SENTRY_TRACES_SAMPLE_RATE=0.01,
     )
-    prod = ProdKit(app)
-    _routes(app, prod.limit("items"))
+    if only is not None and "proxy" not in only:
+        app.config["SECURITY_FORCE_HTTPS"] = False  # nobody says that the request came by https
+    prod = ProdKit(app, only=only)
+    limits = "ratelimit" in app.extensions["prod"].contributions
+    _routes(app, prod.limit("items") if limits else lambda view: view)
     return app
 
 
@@ -86,4 +89,8 @@ def _routes(app: Flask, limited: Callable[[Any], Any]) -> None:
         return {"id": item, "name": "Teapot", "price": 1999, "tags": ["kitchen", "tea"]}
 
 
-APPS = {"bare": bare, "by_hand": by_hand, "kit": kit}
+def build(name: str) -> Flask:
+    """Build `bare`, `by_hand`, `kit`, a kit without rooms (`kit.`), or with one (`kit.cors`)."""
+    if name.startswith("kit."):
+        return kit(tuple(room for room in [name[4:]] if room))
+    return {"bare": bare, "by_hand": by_hand, "kit": kit}[name]()

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 NAMES = ("bare", "by_hand", "kit")
@@ -68,11 +68,11 @@ def surroundings(redis_url: str | None, sentry_dsn: str) -> Iterator[Callable[[]
         yield environ
 
 
-def instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+def instructions(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -> Figures | str:
     """Count the CPU instructions of one request by callgrind; a sentence when it is not installed."""
     if not shutil.which("valgrind") or not shutil.which("callgrind_control"):
         return "needs valgrind: apt-get install valgrind"
-    return {name: _count(name, environ()) for name in NAMES}
+    return {name: _count(name, environ()) for name in names}
 
 
 def _count(name: str, environ: dict[str, str]) -> float:
@@ -108,7 +108,7 @@ def times(environ: Callable[[], dict[str, str]]) -> Figures:
 def imports(environ: Callable[[], dict[str, str]]) -> tuple[Figures, Figures]:
     """Return the median milliseconds from a bare interpreter to a built application, and its megabytes then."""
     code = (
-        "import sys, time; t = time.perf_counter(); from bench.apps import APPS; APPS[sys.argv[1]]();"
+        "import sys, time; t = time.perf_counter(); from bench.apps import build; build(sys.argv[1]);"
         "print((time.perf_counter() - t) * 1000);"
         "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
     )

@@ -11,7 +11,7 @@ class Sink:
     """Listens on a free port of loopback while the `with` block runs."""
 
     def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Take)
+        self._server = _Server(("127.0.0.1", 0), _Take)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @property
@@ -26,6 +26,13 @@ class Sink:
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of a client that left in the middle: benchmarks end without waiting for their reports."""
 
 
 class _Take(BaseHTTPRequestHandler):

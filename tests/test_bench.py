@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.__main__ import _row
+from bench.__main__ import _row, gate
 from bench.measure import NAMES, Child, surroundings
 from bench.sink import Sink
 
@@ -31,3 +31,13 @@ def test_row() -> None:
     assert set(json.loads(json.dumps(row))) == {
         "name", "bare", "by_hand", "kit", "unit", "ratio_by_hand", "ratio_kit",
     }  # fmt: skip
+
+
+def test_gate(capsys: pytest.CaptureFixture[str]) -> None:
+    """A request dearer than its floor and five per cent is told and fails; without a figure nothing is."""
+    rows = [_row("request.memory", {"bare": 100.0, "by_hand": 650.0, "kit": 179.0}, "instructions")]
+
+    assert gate(rows, {"request.memory": 1.71}) == 0
+    assert gate(rows, {"request.memory": 1.7}) == 1
+    assert "request.memory costs 1.79x bare Flask; bench/floor.json allows 1.7x." in capsys.readouterr().out
+    assert gate([{"name": "request.memory", "note": "needs valgrind"}], {"request.memory": 1.7}) == 0
