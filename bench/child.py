@@ -15,7 +15,7 @@ from werkzeug.test import EnvironBuilder
 
 WARM_UP = 200
 SEED = 1
-"""With it 10 of the 1,000 requests after the warm-up are sampled, which is what 1 % means; by chance 4 to 17 are."""
+"""With it 10 of the 1,000 requests after the warm-up are sampled, which is what 1 % means."""
 HEADERS = {
     "Host": "shop.example",
     "Origin": "https://shop.example",
