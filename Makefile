@@ -34,7 +34,7 @@ lint: $(VENV)/.lint  ## ruff, flake8, mypy and import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/flake8
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.lint  ## let ruff write the code's form
 	$(BIN)/ruff check --fix .

@@ -10,6 +10,7 @@ whose hooks are called together with these:
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -170,9 +171,12 @@ def on_starting(server: Server) -> None:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """In a worker that has loaded the application: start the kit's background work."""
+    """In a worker that has loaded the application: start the kit's background work, and set its objects aside."""
     for lifecycle in alive():
         lifecycle.start()
+    # The first full collection would otherwise walk through all that was loaded, in the middle of some request.
+    gc.collect()
+    gc.freeze()
 
 
 def worker_exit(server: object, worker: Worker) -> None:

@@ -71,7 +71,6 @@ def babel() -> Iterator[int]:
         thread.join()
 
 
-@pytest.mark.xfail(strict=True, reason="the cache takes the shape of Redis's answers for granted")
 def test_cache_survives_nonsense(make_app: MakeApp, babel: int) -> None:
     """Pages, memoised functions and values are served whatever Redis answers."""
     prod = ProdKit()

@@ -192,8 +192,8 @@ class RedisStore:
         """Ask Redis in one round trip."""
         names = self._names(keys)
         if len(names) == 1:
-            return self._try(lambda client: [client.get(names[0])], lambda: self._local.get_many(keys))
-        return self._try(lambda client: list(client.mget(names)), lambda: self._local.get_many(keys))
+            return self._try(lambda c: _entries([c.get(names[0])], 1), lambda: self._local.get_many(keys))
+        return self._try(lambda c: _entries(c.mget(names), len(names)), lambda: self._local.get_many(keys))
 
     def set_many(self, entries: Mapping[str, bytes], ttl: float) -> bool:
         """Store in one round trip."""
@@ -335,3 +335,12 @@ def _unlink(names: list[str], client: Any) -> object:
 def _literal(text: str) -> str:
     """Return *text* as a MATCH pattern for itself: service names may contain what patterns are made of."""
     return "".join("\\" + char if char in "*?[]\\^" else char for char in text)
+
+
+def _entries(reply: object, count: int) -> list[bytes | None]:
+    """Return what Redis has under *count* keys; ValueError for an answer of another shape."""
+    if not isinstance(reply, list) or len(reply) != count:
+        raise ValueError("not an answer to this question")
+    if not all(entry is None or isinstance(entry, bytes) for entry in reply):
+        raise ValueError("not the bytes of entries")
+    return reply
