@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
-from .ports import Meter
+from .ports import Meter, Tracer
 from .record import RequestRecord
 from .settings import Section, ServiceSettings
 
@@ -94,6 +94,19 @@ class Event:
     error: BaseException | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Work done again and again in each serving process, by the one thread that all components share.
+
+    `seconds` lie between the end of one call and the next. A call must be short: what may hang belongs in a
+    thread of its own.
+    """
+
+    name: str
+    seconds: float
+    call: Callable[[], None]
+
+
 class Installed(Protocol):
     """What a component may ask while it is being installed."""
 
@@ -112,6 +125,10 @@ class Installed(Protocol):
     @property
     def meter(self) -> Meter:
         """Where a component makes metrics of its own, to be called during `install`."""
+
+    @property
+    def tracer(self) -> Tracer:
+        """Where a component tells what a request spends its time on."""
 
     def handle(self, name: str) -> Any:
         """What an earlier component gives to others, or None when it is left out."""
@@ -145,6 +162,9 @@ class Contribution(Generic[HandleT]):
     meter: Meter | None = None
     """Where components installed later make metrics of their own; one room at most."""
 
+    tracer: Tracer | None = None
+    """Where components installed later tell what a request spends its time on; one room at most."""
+
     operational: tuple[str, ...] = ()
     """Paths of probes and scrapes; one that ends in a slash covers the paths below it."""
 
@@ -156,6 +176,9 @@ class Contribution(Generic[HandleT]):
 
     start: Callable[[], None] | None = None
     """Called once in each serving process, after the fork: the place to start threads."""
+
+    periodic: tuple[Periodic, ...] = ()
+    """Work done again and again in each serving process, from its start to its end."""
 
     after_fork: Callable[[], None] | None = None
     """Called in every forked child: drop what the parent still owns, without closing it."""

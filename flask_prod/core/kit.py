@@ -15,7 +15,7 @@ from .component import Contribution, Event
 from .errors import ConfigError, NotInstalled, SetupFinished
 from .lifecycle import Lifecycle
 from .pipeline import Pipeline
-from .ports import Meter, NoMeter
+from .ports import Meter, NoMeter, NoTracer, Tracer
 from .registry import AnyComponent, choose, load_component, ordered
 from .settings import ServiceSettings, Settings, peek, read_settings
 from .sources import find_sources
@@ -111,6 +111,10 @@ class _Installing:
     @property
     def meter(self) -> Meter:
         return next((c.meter for c in self.contributions.values() if c.meter), None) or NoMeter()
+
+    @property
+    def tracer(self) -> Tracer:
+        return next((c.tracer for c in self.contributions.values() if c.tracer), None) or NoTracer()
 
     def handle(self, name: str) -> Any:
         contribution = self.contributions.get(name)

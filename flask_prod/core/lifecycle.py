@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .component import Contribution
+from .ticker import Ticker
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Lifecycle:
         self._lock = threading.Lock()
         self._started = False
         self._closed = False
+        self._ticker: Ticker | None = None
         self.started_at = time.time()
         _alive.add(self)
 
@@ -45,11 +47,13 @@ class Lifecycle:
                 return
             self._started = True
         self._ask("start", self._contributions)
+        self._ticker = Ticker([work for c in self._contributions.values() for work in c.periodic])
 
     def after_fork(self) -> None:
         """Renew what a forked child must not share with its parent; it starts anew."""
         self._lock = threading.Lock()
         self._started = self._closed = False
+        self._ticker = None
         self.started_at = time.time()
         self._ask("after_fork", self._contributions)
 
@@ -59,6 +63,8 @@ class Lifecycle:
             if self._closed:
                 return {}
             self._closed = True
+        if self._ticker is not None:
+            self._ticker.stop()
         return self._ask("close", dict(reversed(tuple(self._contributions.items()))))
 
     def _ask(self, what: str, contributions: Mapping[str, Contribution[Any]]) -> dict[str, float]:

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from itertools import count
+from random import Random
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -294,7 +294,6 @@ def _note(record: RequestRecord | None, error: BaseException) -> None:
 
 
 def _request_ids() -> Callable[[], str]:
-    """Return a source of 32 hex digits: random per process, then counted, since urandom is a system call."""
-    prefix = os.urandom(10).hex()
-    numbers = count(int.from_bytes(os.urandom(3), "big"))
-    return lambda: f"{prefix}{next(numbers):012x}"
+    """Return a source of 32 random hex digits, good for trace ids too; seeded once, since urandom is a system call."""
+    draw = Random(os.urandom(32)).getrandbits  # noqa: S311  # ids are no secrets
+    return lambda: f"{draw(128):032x}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 ResultT = TypeVar("ResultT")
@@ -43,6 +44,13 @@ class GaugePort(Protocol):
         """Set the series with these label values."""
 
 
+class HistogramPort(Protocol):
+    """A distribution of values, counted in buckets."""
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Count *value* in the series with these label values."""
+
+
 class Meter(Protocol):
     """Where rooms get their own metrics from: `kit.meter`; it never raises on the request path."""
 
@@ -51,6 +59,14 @@ class Meter(Protocol):
 
     def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> GaugePort:
         """Return the gauge *name*; over several processes the highest value of a live one counts."""
+
+    def histogram(
+        self, name: str, documentation: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
+    ) -> HistogramPort:
+        """Return the histogram *name* with these upper bounds, the library's own if there are none."""
+
+    def total(self, name: str) -> float:
+        """Return the sum of all series of the counter *name*, over all processes of this service on this host."""
 
 
 class NoMeter:
@@ -64,6 +80,16 @@ class NoMeter:
         """Return a gauge that does not measure."""
         return _Nothing()
 
+    def histogram(
+        self, name: str, documentation: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
+    ) -> HistogramPort:
+        """Return a histogram that counts nothing."""
+        return _Nothing()
+
+    def total(self, name: str) -> float:
+        """Return 0: nothing was counted."""
+        return 0.0
+
 
 class _Nothing:
     def inc(self, *labels: str) -> None:
@@ -71,3 +97,68 @@ class _Nothing:
 
     def set(self, value: float, *labels: str) -> None:
         return
+
+    def observe(self, value: float, *labels: str) -> None:
+        return
+
+
+class SpanPort(Protocol):
+    """A piece of work in a trace."""
+
+    def set(self, name: str, value: str | int | float | bool) -> None:
+        """Set an attribute, under a name of OpenTelemetry's semantic conventions where there is one."""
+
+    def fail(self, error: BaseException) -> None:
+        """Say that the work failed; an exception that leaves the span's block says so by itself."""
+
+
+class Tracer(Protocol):
+    """Where rooms tell what a request spends its time on: `kit.tracer`; it never raises.
+
+    Outside of a sampled request `span` costs a look at the record and nothing else: build its attributes once.
+    """
+
+    def span(
+        self, name: str, kind: str = "internal", attributes: Mapping[str, Any] | None = None
+    ) -> AbstractContextManager[SpanPort]:
+        """Measure a block as a child of what is being measured now; *kind* is internal, client or producer."""
+
+    def carrier(self) -> dict[str, str]:
+        """Return the headers by which other services and jobs go on with this trace (W3C traceparent)."""
+
+    def continued(
+        self, name: str, carrier: Mapping[str, str], attributes: Mapping[str, Any] | None = None
+    ) -> AbstractContextManager[SpanPort]:
+        """Measure a block that goes on with the trace of *carrier*: a job in its worker."""
+
+
+class NoTracer:
+    """The tracer of a kit without traces: measures nothing."""
+
+    def span(
+        self, name: str, kind: str = "internal", attributes: Mapping[str, Any] | None = None
+    ) -> AbstractContextManager[SpanPort]:
+        """Run the block."""
+        return NO_SPAN
+
+    def carrier(self) -> dict[str, str]:
+        """Return no headers."""
+        return {}
+
+    def continued(
+        self, name: str, carrier: Mapping[str, str], attributes: Mapping[str, Any] | None = None
+    ) -> AbstractContextManager[SpanPort]:
+        """Run the block."""
+        return NO_SPAN
+
+
+class _NoSpan:
+    def set(self, name: str, value: str | int | float | bool) -> None:
+        return
+
+    def fail(self, error: BaseException) -> None:
+        return
+
+
+NO_SPAN: AbstractContextManager[SpanPort] = nullcontext(_NoSpan())
+"""What stands for a span where nothing is measured; holds no state, so that all may share it."""

@@ -19,6 +19,8 @@ class RequestRecord:
 
     `outcome` is "ok", "aborted" (the client left before the end) or "crashed" (an exception ended it).
     `route` is the rule that matched, None when none did. `error` is the exception behind a 5xx answer.
+    `trace_id` and `span_id` are the lower-case hex of W3C trace context, empty without traces; `sampled` says that
+    the request's spans are kept, and `span` is the tracing room's own.
     """
 
     # Defaults of the class rather than assignments per request: most of them stay as they are.
@@ -34,6 +36,7 @@ class RequestRecord:
     trace_id: str = ""
     span_id: str = ""
     sampled: bool = False
+    span: Any = None
     nonce: str | None = None
     limits: Any = None
     extra: dict[str, Any] | None = None

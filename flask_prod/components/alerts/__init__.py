@@ -1,0 +1,5 @@
+"""Tell people when too much goes wrong."""
+
+from .component import Alerts
+
+__all__ = ["Alerts"]
