@@ -41,7 +41,7 @@ class Leader:
         self._lock: int | None = None
 
     def leads(self) -> bool:
-        """Tell whether this process is the one, taking the place if it is free; each is where nothing can be locked."""
+        """Tell whether this process is the one, taking a free place; where nothing can be locked, each is."""
         if self._path is None or self._lock is not None:
             return True
         try:
