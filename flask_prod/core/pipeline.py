@@ -294,6 +294,6 @@ def _note(record: RequestRecord | None, error: BaseException) -> None:
 
 
 def _request_ids() -> Callable[[], str]:
-    """Return a source of 32 random hex digits, good for trace ids too; urandom each time would be a system call."""
+    """Return a source of 32 random hex digits, good for trace ids too; urandom is a system call."""
     draw = Random(os.urandom(32)).getrandbits  # noqa: S311  # ids are no secrets
     return lambda: f"{draw(128):032x}"
