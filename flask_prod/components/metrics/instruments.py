@@ -123,6 +123,14 @@ class Instruments:
             raise ValueError(f"There is another metric called {name}: a {found.kind.__name__} of {found.names}.")
         return found
 
+    def total(self, name: str) -> float:
+        """Return the sum over all series of the counter *name*, which goes without `_total`."""
+        if self.store is not None and not self.store.failed:
+            return self.store.total(name)
+        found = self._series.get(f"{name}_total") or self._series.get(name)
+        metrics = found.metric.collect() if found is not None and found.kind is Counter else ()
+        return float(sum(s.value for metric in metrics for s in metric.samples if s.name.endswith("_total")))
+
     def _make(
         self,
         kind: type[MetricWrapperBase],
@@ -163,6 +171,19 @@ class GaugeSeries:
         self._series.child(labels).set(value)
 
 
+class HistogramSeries:
+    """The histogram that another room gets from its meter."""
+
+    __slots__ = ("_series",)
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Count *value* in the series with these label values."""
+        self._series.child(labels).observe(value)
+
+
 class InstrumentMeter:
     """The meter of the other rooms; several processes report the highest value of a live one."""
 
@@ -177,3 +198,14 @@ class InstrumentMeter:
         """Return the gauge *name*, made on first use."""
         options = {"multiprocess_mode": "livemax"}
         return GaugeSeries(self._instruments.series(Gauge, name, documentation, labels, options))
+
+    def histogram(
+        self, name: str, documentation: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
+    ) -> HistogramSeries:
+        """Return the histogram *name*, made on first use, with these upper bounds or the library's own."""
+        options = {"buckets": tuple(buckets)} if buckets else {}
+        return HistogramSeries(self._instruments.series(Histogram, name, documentation, labels, options))
+
+    def total(self, name: str) -> float:
+        """Return the sum of all series of the counter *name* over all processes; 0 when there is none."""
+        return self._instruments.total(name.removesuffix("_total"))

@@ -171,6 +171,16 @@ class FileStore:
         alive = {number for number, _ in self.living()}
         return [str(path) for path in self.directory.glob("*.db") if self._counts(path, alive)]
 
+    def total(self, counter: str) -> float:
+        """Return the sum over all series of a counter, whose name goes without `_total`, in all processes."""
+        beginning = mmap_key(counter, f"{counter}_total", [], [], "").partition("{")[0]
+        return sum(
+            value
+            for path in self.directory.glob(f"counter_{self.owner}.*.db")
+            for key, value in _values(path)
+            if key.startswith(beginning)
+        )
+
     def living(self) -> Iterator[tuple[int, int]]:
         """Yield slot and process id of every process that lives."""
         for path in self.directory.glob(f"slot_{self.owner}.*.lock"):
@@ -241,6 +251,14 @@ class FileStore:
         if not self.failed:
             self.failed = True
             self._on_failure(error)
+
+
+def _values(path: Path) -> list[tuple[str, float]]:
+    """Return what a file holds; nothing when it goes away or is half written just now."""
+    try:
+        return [(key, value) for key, value, *_ in MmapedDict.read_all_values_from_file(str(path))]
+    except (OSError, ValueError, RuntimeError, StructError):
+        return []
 
 
 def _lock(path: Path) -> int | None:

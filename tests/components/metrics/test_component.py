@@ -93,3 +93,33 @@ def test_meter(make_app: MakeApp, scrape: Scrape) -> None:
     assert isinstance(app.extensions["prod"].contributions["metrics"], Contribution)
     assert scrape(app).total("flask_prod_limit_exceeded_total", {"policy": "public"}) == 2
     assert scrape(app).total("flask_prod_redis_degraded") == 1
+
+
+def test_meter_histogram(make_app: MakeApp, scrape: Scrape) -> None:
+    """Other rooms measure distributions, in buckets of their own or in the library's."""
+    app = make_app(only=("metrics",))
+    meter = app.extensions["prod"].contributions["metrics"].meter
+
+    meter.histogram("flask_prod_lookup_seconds", "Lookups", ["kind"], buckets=(1, 2)).observe(1.5, "hit")
+    meter.histogram("flask_prod_wait_seconds", "Waits").observe(0.2)
+
+    seen = scrape(app)
+    assert seen.total("flask_prod_lookup_seconds_bucket", {"kind": "hit", "le": "1.0"}) == 0
+    assert seen.total("flask_prod_lookup_seconds_bucket", {"kind": "hit", "le": "2.0"}) == 1
+    assert seen.total("flask_prod_wait_seconds_sum") == 0.2
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_meter_total(make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, several: bool) -> None:
+    """A room asks for the sum of a counter: over its series, and over processes where there are several."""
+    if several:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    apps = [make_app(only=("metrics",)), make_app(only=("metrics",))]
+    meters = [app.extensions["prod"].contributions["metrics"].meter for app in apps]
+    for meter in meters:
+        meter.counter("flask_prod_limit_exceeded_total", "Limits exceeded", ["policy"]).inc("public")
+        meter.counter("flask_prod_limit_exceeded_total", "Limits exceeded", ["policy"]).inc("login")
+        meter.counter("flask_prod_limit_exceeded_anyway_total", "Another").inc()
+
+    assert meters[0].total("flask_prod_limit_exceeded_total") == (4 if several else 2)
+    assert meters[0].total("flask_prod_unheard_of_total") == 0
