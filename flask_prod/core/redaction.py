@@ -104,6 +104,18 @@ def redact_query(query: str) -> str:
     )
 
 
+def shown_path(path: str, route: str | None) -> str:
+    """Return a request's path as it may be shown: `/reset/<token>` rather than the token that stood there."""
+    if route is None:
+        return redact_text(path)
+    return route if _hides(route) else path
+
+
+@lru_cache(maxsize=1024)
+def _hides(route: str) -> bool:
+    return any(is_sensitive(part) for part in route.split("<")[1:])
+
+
 def shorten(text: str, longest: int = _LONGEST) -> str:
     """Cut *text* to *longest* characters and say how much is missing."""
     return text if len(text) <= longest else f"{text[:longest]}...[{len(text) - longest} more]"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_prod.core.redaction import REDACTED, is_sensitive, redact, redact_query, redact_text, shorten
+from flask_prod.core.redaction import (
+    REDACTED,
+    is_sensitive,
+    redact,
+    redact_query,
+    redact_text,
+    shorten,
+    shown_path,
+)
 
 
 @pytest.mark.parametrize(
@@ -88,3 +96,10 @@ def test_hostile_length(unit: str) -> None:
     redact_text(text)
 
     assert time.perf_counter() - began < 0.5
+
+
+def test_path_without_the_token_in_it() -> None:
+    """A path whose route names a secret is shown as its route; every other one as it came."""
+    assert shown_path("/reset/abcdefgh", "/reset/<token>") == "/reset/<token>"
+    assert shown_path("/orders/7", "/orders/<int:order>") == "/orders/7"
+    assert shown_path("/nowhere/password=abcdefgh", None) == "/nowhere/password=[redacted]"

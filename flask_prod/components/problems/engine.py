@@ -17,6 +17,7 @@ from werkzeug.http import parse_accept_header
 from werkzeug.wrappers import Response
 
 from flask_prod.core.record import RequestRecord
+from flask_prod.core.redaction import shown_path
 
 from .settings import ProblemSettings
 
@@ -60,7 +61,7 @@ class ProblemPages:
             "title": error.name,
             "status": code,
             "detail": detail_of(error, code),
-            "instance": quote(record.path.encode("latin-1", "replace")),
+            "instance": quote(shown_path(record.path, record.route).encode("latin-1", "replace")),
             "request_id": record.request_id,
         }
         description: object = error.description
