@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +28,42 @@ class RedisPort(Protocol):
 
     def attempt(self, call: Callable[[Any], ResultT]) -> ResultT:
         """Run *call* with the request client; Unavailable when the breaker is open or the server fails."""
+
+    def ask(self, *command: str | bytes | int | float) -> Any:
+        """Send one command in one round trip; Unavailable on failure, also when the answer is an error."""
+
+    def pipeline(self, commands: Iterable[Iterable[str | bytes | int | float]]) -> list[Any]:
+        """Send several commands in one round trip; an error answer to one of them is an exception in the list."""
+
+    def lock(self, name: str, seconds: float) -> str | None:
+        """Take a lock for so long; return the owner's token, or None when somebody has it."""
+
+    def unlock(self, name: str, token: str) -> bool:
+        """Give a lock back; False when it had ended."""
+
+    def prolong(self, name: str, token: str, seconds: float) -> bool:
+        """Keep a lock for so long from now; False when it had ended."""
+
+    def listen(
+        self, channel: str, on_message: Callable[[bytes | None], None], on_lost: Callable[[], None]
+    ) -> ListenerPort:
+        """Hear what is published to a channel; *on_lost* is called whenever messages may have been missed."""
+
+    def watch(
+        self, prefix: str, on_change: Callable[[bytes | None], None], on_lost: Callable[[], None]
+    ) -> ListenerPort:
+        """Hear each key under *prefix* that changes, None for all of them; otherwise as `listen`."""
+
+
+class ListenerPort(Protocol):
+    """A thread that hears messages; started after the fork, by a component's `start`."""
+
+    @property
+    def live(self) -> bool:
+        """True while messages come: the server was heard less than 2 s ago."""
+
+    def stop(self) -> None:
+        """End the thread; calls nothing any more."""
 
 
 class CounterPort(Protocol):

@@ -13,7 +13,7 @@ from redis.retry import Retry
 from .lean import LeanClient, LeanPool
 from .settings import RedisSettings, plain_url
 
-PURPOSES = ("request", "jobs", "blocking")
+PURPOSES = ("request", "jobs", "blocking", "listen")
 
 _SILENT: Mapping[str, Any] = (
     {"driver_info": None} if hasattr(redis, "DriverInfo") else {"lib_name": None, "lib_version": None}
@@ -27,7 +27,7 @@ def build_client(settings: RedisSettings, purpose: str) -> redis.Redis:
     "request" gives up after the time limits of the settings, and has `ask` for commands that are ready to be
     sent. "jobs" is for accepting work: no second try, since the first may have been accepted, 200 ms to connect,
     3 s to answer. "blocking" is for workers that wait for work: it has no read limit and keeps trying to
-    come back.
+    come back. "listen" is for threads that hear what others publish, and come back by themselves.
     """
     options = {
         **_address(settings),
@@ -84,6 +84,13 @@ def _limits(settings: RedisSettings, purpose: str) -> dict[str, Any]:
             "timeout": 0.2,
             "socket_connect_timeout": 0.2,
             "socket_timeout": 3.0,
+            "retry": Retry(NoBackoff(), 0),
+        }
+    if purpose == "listen":
+        return {
+            "timeout": 1.0,
+            "socket_connect_timeout": 0.5,
+            "socket_timeout": 1.0,
             "retry": Retry(NoBackoff(), 0),
         }
     if purpose == "blocking":

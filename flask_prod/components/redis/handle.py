@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import redis
 
@@ -15,7 +16,9 @@ from flask_prod.core.ports import GaugePort
 
 from .clients import build_client, renew
 from .engine import Breaker
+from .listener import Listener, to_changes, to_channel
 from .settings import RedisSettings
+from .wire import Word, pack_words
 
 ResultT = TypeVar("ResultT")
 
@@ -37,6 +40,10 @@ _REFUSALS = (
 _REFUSING = ("MISCONF", "NOREPLICAS", "BUSY ", "NOAUTH")
 """The same, where redis-py has no class of its own."""
 
+_UNLOCK = "return redis.call('get',KEYS[1])==ARGV[1] and redis.call('del',KEYS[1]) or 0"
+_PROLONG = "return redis.call('get',KEYS[1])==ARGV[1] and redis.call('pexpire',KEYS[1],ARGV[2]) or 0"
+"""Only the owner may end or keep a lock: to look and to act is one step."""
+
 
 class RedisHandle:
     """One application's way to Redis; fulfils `core.ports.RedisPort`."""
@@ -55,6 +62,7 @@ class RedisHandle:
         self._emit = emit
         self._lock = threading.Lock()
         self._clients: dict[str, redis.Redis] = {}
+        self._listeners: list[Listener] = []
         self.breaker = Breaker(on_change=self._changed)
         self._cause = ""
         self._opened_at = 0.0
@@ -85,7 +93,7 @@ class RedisHandle:
         client = self._clients.get(purpose)
         return client if client is not None else self._build(purpose)
 
-    def attempt(self, call: Callable[[redis.Redis], ResultT]) -> ResultT:
+    def attempt(self, call: Callable[[Any], ResultT]) -> ResultT:
         """Run *call* with the request client; Unavailable when the breaker is open or the server fails.
 
         A ValueError of *call* counts as an answer that makes no sense.
@@ -101,6 +109,60 @@ class RedisHandle:
         if breaker.failures:
             breaker.succeed()
         return result
+
+    def ask(self, *command: Word) -> Any:
+        """Send one command in one round trip; Unavailable on failure, an answer that is an error included.
+
+        `ask("SET", key, data, "PX", 5000)`: bytes, a number, None, or a list of these come back.
+        """
+        packed = pack_words(command)
+        return self.attempt(lambda client: client.ask(packed))
+
+    def pipeline(self, commands: Iterable[Iterable[Word]]) -> list[Any]:
+        """Send several commands in one round trip and return their answers; Unavailable on failure.
+
+        They are no transaction. Where the server answers one of them with an error, that exception is its answer.
+        """
+        packed = [pack_words(command) for command in commands]
+        return self.attempt(lambda client: _told(client.ask_many(packed), self._note))
+
+    def lock(self, name: str, seconds: float) -> str | None:
+        """Take the lock *name* of this service for so long; return the owner's token, None when somebody has it.
+
+        It ends by itself: a crashed owner blocks nobody for longer. Unavailable on failure.
+        """
+        token = secrets.token_hex(8)
+        taken = self.ask("SET", self.key("lock", name), token, "NX", "PX", max(1, round(seconds * 1000)))
+        return None if taken is None else token
+
+    def unlock(self, name: str, token: str) -> bool:
+        """Give a lock back; False when it had ended, whoever has it now. Unavailable on failure."""
+        return bool(self.ask("EVAL", _UNLOCK, 1, self.key("lock", name), token))
+
+    def prolong(self, name: str, token: str, seconds: float) -> bool:
+        """Keep a lock for so long from now; False when it had ended. Unavailable on failure."""
+        return bool(self.ask("EVAL", _PROLONG, 1, self.key("lock", name), token, max(1, round(seconds * 1000))))
+
+    def listen(
+        self, channel: str, on_message: Callable[[bytes | None], None], on_lost: Callable[[], None]
+    ) -> Listener:
+        """Hear what is published to *channel* (a whole name: see `key`), in a thread of its own.
+
+        Call it in a serving process (`Contribution.start`), not before a fork; it ends with `close` or `stop`.
+        *on_lost* is called whenever messages may have been missed, see `Listener`. It raises nothing when the
+        server is away: it keeps trying, and `live` says whether it hears.
+        """
+        return self._listen(to_channel(channel), on_message, on_lost)
+
+    def watch(
+        self, prefix: str, on_change: Callable[[bytes | None], None], on_lost: Callable[[], None]
+    ) -> Listener:
+        """Hear each key under *prefix* that is written, deleted, evicted or has expired, whoever did it.
+
+        *on_change* gets the key; None stands for all of them (FLUSHALL). Otherwise as `listen`. This is Redis's
+        client-side caching (CLIENT TRACKING with BCAST).
+        """
+        return self._listen(to_changes(prefix), on_change, on_lost)
 
     def ping(self) -> None:
         """Ask whether the server is there and takes writes; Unavailable when not."""
@@ -121,6 +183,7 @@ class RedisHandle:
         self._lock = threading.Lock()
         self.breaker.reset()
         self._told = False
+        self._listeners = []  # their threads are the parent's
         for client in self._clients.values():
             renew(client)
 
@@ -128,8 +191,23 @@ class RedisHandle:
         """Close all connections."""
         with self._lock:
             clients = tuple(self._clients.values())
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener.stop()
         for client in clients:
             client.connection_pool.disconnect()
+
+    def _listen(
+        self,
+        subscribe: Callable[[Any], None],
+        on_message: Callable[[bytes | None], None],
+        on_lost: Callable[[], None],
+    ) -> Listener:
+        pool = self.client("listen").connection_pool
+        listener = Listener(pool.make_connection, subscribe, on_message, on_lost)
+        with self._lock:
+            self._listeners.append(listener)
+        return listener
 
     def _build(self, purpose: str) -> redis.Redis:
         if not self.configured:
@@ -139,7 +217,7 @@ class RedisHandle:
                 self._clients[purpose] = build_client(self._settings, purpose)
             return self._clients[purpose]
 
-    def _probe(self, call: Callable[[redis.Redis], ResultT]) -> ResultT:
+    def _probe(self, call: Callable[[Any], ResultT]) -> ResultT:
         """Try once per second while open: a write of our own, then the call; both must succeed.
 
         The write tells a server that only reads (out of memory, a replica) from one that works.
@@ -163,7 +241,7 @@ class RedisHandle:
 
     def _note(self, error: Exception) -> None:
         self._cause = type(error).__name__
-        if isinstance(error, _REFUSALS) or str(error).startswith(_REFUSING):
+        if _is_refusal(error):
             self.breaker.refuse()
         else:
             self.breaker.fail()
@@ -193,3 +271,16 @@ class RedisHandle:
         )
         fields = {"cause": self._cause, "address": self._settings.url.shown()}
         self._emit(Event("prod.redis.degraded", message, "error", fields))
+
+
+def _told(answers: list[Any], note: Callable[[Exception], None]) -> list[Any]:
+    """Return the answers; a refusal among them counts, since it is about the server and not about one key."""
+    for answer in answers:
+        if isinstance(answer, Exception) and _is_refusal(answer):
+            note(answer)
+            break
+    return answers
+
+
+def _is_refusal(error: Exception) -> bool:
+    return isinstance(error, _REFUSALS) or str(error).startswith(_REFUSING)

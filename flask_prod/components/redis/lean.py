@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import select
 import threading
+from collections.abc import Sequence
+from functools import partial
 from os import getpid
 from time import monotonic
 from typing import Any
@@ -16,8 +18,9 @@ from typing import Any
 import redis
 from redis.connection import BlockingConnectionPool, SSLConnection
 
+from .wire import END, Reader
+
 _READ = 65_536
-_END = b"\r\n"
 
 
 class LeanPool(BlockingConnectionPool):
@@ -88,7 +91,7 @@ class LeanPool(BlockingConnectionPool):
 
 
 class LeanClient(redis.Redis):
-    """redis-py's client with one more method, for commands that are ready to be sent."""
+    """redis-py's client with two more methods, for commands that are ready to be sent."""
 
     def __init__(self, pool: LeanPool, retries: int, patience: float) -> None:
         super().__init__(connection_pool=pool)
@@ -97,43 +100,52 @@ class LeanClient(redis.Redis):
         self._patience = patience
 
     def ask(self, command: bytes) -> Any:
-        """Send a packed command and return its answer: bytes, a whole number, or None.
+        """Send a packed command and return its answer: bytes, a whole number, None, or a list of these.
 
-        For commands that answer with one value; raises what redis-py raises. An answer that comes byte by byte
-        is waited for three times the read time limit at most.
+        Raises what redis-py raises. An answer that comes byte by byte is waited for three times the read time
+        limit at most.
         """
+        return self._send(command, 0)
+
+    def ask_many(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands in one round trip and return their answers; an error is one of them, not raised."""
+        answers: list[Any] = self._send(b"".join(commands), len(commands)) if commands else []
+        return answers
+
+    def _send(self, command: bytes, count: int) -> Any:
         pool = self._lean_pool
         connection = pool.get_connection()
         try:
             try:
-                return self._exchange(connection, command)
+                return self._exchange(connection, command, count)
             except redis.ConnectionError:
                 if not self._retries:
                     raise
-            return self._again(connection, command)
+            return self._again(connection, command, count)
         finally:
             pool.release(connection)
 
-    def _again(self, connection: Any, command: bytes) -> Any:
+    def _again(self, connection: Any, command: bytes, count: int) -> Any:
         for _ in range(self._retries - 1):
             try:
-                return self._exchange(connection, command)
+                return self._exchange(connection, command, count)
             except redis.ConnectionError:
                 continue
-        return self._exchange(connection, command)
+        return self._exchange(connection, command, count)
 
-    def _exchange(self, connection: Any, command: bytes) -> Any:
+    def _exchange(self, connection: Any, command: bytes, count: int) -> Any:
+        """Send, and read one answer, or as many as *count* says."""
         if connection._sock is None:
             connection.connect()
         socket = connection._sock
         try:
             socket.sendall(command)
             data = socket.recv(_READ)
-            if data[:1] != b"$" or data[-2:] != _END:
-                return self._unusual(connection, data)
-            length, _, value = data.partition(_END)
+            if count or data[:1] != b"$" or data[-2:] != END:
+                return self._read(connection, data, count)
+            length, _, value = data.partition(END)
             if len(value) - 2 != int(length[1:]):
-                return self._unusual(connection, data)
+                return self._read(connection, data, count)
         except redis.ResponseError:
             raise  # an answer like any other, read to its end
         except TimeoutError:
@@ -147,23 +159,27 @@ class LeanClient(redis.Redis):
             raise
         return value[:-2]
 
-    def _unusual(self, connection: Any, data: bytes) -> Any:
-        """Read an answer that is no bulk string, or did not come in one piece."""
-        socket = connection._sock
-        end = monotonic() + self._patience
-        while not _is_whole(data):
-            if monotonic() > end:
-                raise TimeoutError
-            more = socket.recv(_READ)
-            if not more:
-                raise redis.ConnectionError("Connection closed by server.")
-            data += more
-        return _value_of(connection, data)
+    def _read(self, connection: Any, data: bytes, count: int) -> Any:
+        """Read what is no single text, or did not come in one piece."""
+        receive = partial(_receive, connection._sock, monotonic() + self._patience)
+        reader = Reader(receive, data or receive(), connection._parser.parse_error)
+        answers = [reader.value() for _ in range(count or 1)]
+        if not reader.done:
+            raise redis.exceptions.InvalidResponse("Redis answered with more than was asked.")
+        if count:
+            return answers
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
 
 
-def pack(*words: bytes) -> bytes:
-    """Return a command as it goes over the wire."""
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+def _receive(socket: Any, end: float) -> bytes:
+    if monotonic() > end:
+        raise TimeoutError
+    data: bytes = socket.recv(_READ)
+    if not data:
+        raise redis.ConnectionError("Connection closed by server.")
+    return data
 
 
 def _has_news(connection: Any) -> bool:
@@ -176,35 +192,3 @@ def _has_news(connection: Any) -> bool:
         connection._lean_socket = connection._sock
         poll.register(connection._sock, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _is_whole(data: bytes) -> bool:
-    """Tell whether an answer has come to its end; InvalidResponse if it can never be one value."""
-    if data[:1] not in (b"$", b"+", b"-", b":", b""):
-        raise redis.exceptions.InvalidResponse("Redis answered with something else than one value.")
-    line, end, rest = data.partition(_END)
-    if not data or not end:
-        return False
-    if data[:1] != b"$" or line == b"$-1":
-        _must_be_empty(rest)
-        return True
-    missing = int(line[1:]) + 2 - len(rest)
-    if missing < 0 or (not missing and rest[-2:] != _END):
-        raise redis.exceptions.InvalidResponse("Redis answered with more than one value.")
-    return not missing
-
-
-def _must_be_empty(rest: bytes) -> None:
-    if rest:
-        raise redis.exceptions.InvalidResponse("Redis answered with more than one value.")
-
-
-def _value_of(connection: Any, data: bytes) -> Any:
-    kind, line = data[:1], data.partition(_END)[0][1:]
-    if kind == b"-":
-        raise connection._parser.parse_error(line.decode("utf-8", "replace"))
-    if kind == b":":
-        return int(line)
-    if kind == b"+":
-        return line
-    return None if line == b"-1" else data.partition(_END)[2][:-2]

@@ -15,7 +15,8 @@ import redis
 
 from flask_prod.components.redis import RedisSettings
 from flask_prod.components.redis.clients import build_client, renew
-from flask_prod.components.redis.lean import LeanClient, pack
+from flask_prod.components.redis.lean import LeanClient
+from flask_prod.components.redis.wire import pack
 from flask_prod.core.values import SecretUrl
 from tests.apps import StartFaultProxy
 from tests.servers import Valkey
@@ -78,18 +79,39 @@ def test_every_kind_of_single_answer(make_client: MakeClient, redis_url: str) ->
     assert client.ask(pack(b"CLIENT", b"ID")) == before
 
 
-def test_an_answer_of_another_kind_costs_the_connection(make_client: MakeClient, redis_url: str) -> None:
-    """What is not one value is refused, and its rest is never taken for the next answer."""
+def test_lists_and_lists_in_lists(make_client: MakeClient, redis_url: str) -> None:
+    """An answer of several values is a list of them, whatever its size."""
     client = make_client(redis_url)
-    client.set("a", "1")
-    with pytest.raises(redis.exceptions.InvalidResponse):
-        client.ask(pack(b"KEYS", b"*"))
+    client.mset({f"k{n}": "v" * 1000 for n in range(300)})
 
+    assert client.ask(pack(b"MGET", *(b"k%d" % n for n in range(300)), b"none")) == [b"v" * 1000] * 300 + [None]
+    assert client.ask(pack(b"EVAL", b"return {1,{'a',{}},false}", b"0")) == [1, [b"a", []], None]
     assert echo(client, b"mine") == b"mine"
 
 
+def test_many_commands_in_one_round_trip(make_client: MakeClient, redis_url: str) -> None:
+    """Answers come in the order of the commands, errors in their places; the connection is good afterwards."""
+    client = make_client(redis_url)
+    answers = client.ask_many([pack(b"SET", b"k", b"v"), pack(b"LPUSH", b"k", b"1"), pack(b"GET", b"k")])
+
+    assert (answers[0], answers[2]) == (b"OK", b"v")
+    assert isinstance(answers[1], redis.ResponseError)
+    assert echo(client, b"mine") == b"mine"
+    assert client.ask_many([]) == []
+
+
 @pytest.mark.parametrize(
-    "answer", [b"$3\r\nabcd\r\n", b"$3\r\nabc\r\n+OK\r\n", b"?\r\n", b"$x\r\n\r\n", b":1\r\n:2\r\n"]
+    "answer",
+    [
+        b"$3\r\nabcd\r\n",
+        b"$3\r\nabc\r\n+OK\r\n",
+        b"?\r\n",
+        b"$x\r\n\r\n",
+        b":1\r\n:2\r\n",
+        b"*2\r\n:1\r\n",
+        b"*1\r\n" * 100_000,
+        b"*99999999999\r\n",
+    ],
 )
 def test_damaged_answers_are_errors(make_client: MakeClient, answer: bytes) -> None:
     """Bytes that are no answer are a failure that the breaker knows, never a value."""
