@@ -18,8 +18,8 @@ def run_dir(service: ServiceSettings, root_path: str) -> Path | None:
     Without RUN_DIR it is the same for every process that serves the application at *root_path* under the same
     name, environment and user. One that somebody else owns is not used: what lies there would be obeyed.
     """
-    place = Path(service.run_dir) if service.run_dir else _default(service, root_path)
-    try:
+    try:  # without any temporary directory there is none
+        place = Path(service.run_dir) if service.run_dir else _default(service, root_path)
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = place.lstat()
     except OSError:

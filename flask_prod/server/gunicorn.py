@@ -28,7 +28,7 @@ from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import find_sources
 from flask_prod.core.values import Duration
 
-from . import multiprocess
+from . import connections, multiprocess
 from .cpus import available_cpus
 
 logger = logging.getLogger(__name__)
@@ -170,8 +170,9 @@ def on_starting(server: Server) -> None:
         multiprocess.sweep(folder)
 
 
-def post_worker_init(worker: Worker) -> None:
+def post_worker_init(worker: connections.Holder) -> None:
     """In a worker that has loaded the application: start the kit's background work, and set its objects aside."""
+    connections.watch(worker)
     for lifecycle in alive():
         lifecycle.start()
     # The first full collection would otherwise walk through all that was loaded, in the middle of some request.

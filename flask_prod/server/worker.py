@@ -70,6 +70,7 @@ def worker(
     count = processes or engine.settings.workers
     grace = state_of(app).service.shutdown_seconds
     _log_somewhere()
+    _count_with_the_web(app)
 
     def work() -> int:
         return Runner(engine, chosen, name, burst, grace).run()
@@ -240,6 +241,13 @@ def _engine(app: Flask) -> Engine:
             "A worker needs a Redis: set REDIS_URL to redis://host:6379/0, or run `flask prod up`."
         )
     return engine
+
+
+def _count_with_the_web(app: Flask) -> None:
+    """Let what jobs count be seen by whoever scrapes the web processes on this host."""
+    contribution = state_of(app).contributions.get("metrics")
+    if contribution is not None:
+        contribution.handle.join()
 
 
 def _queues(engine: Engine, given: str | None) -> tuple[str, ...]:

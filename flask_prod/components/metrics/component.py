@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client import Gauge
 from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Request, Response
 
-from flask_prod.core.component import Component, Contribution, Event, Installed, Stage, Step
+from flask_prod.core.component import Component, Contribution, Event, Installed, Periodic, Stage, Step
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.record import RequestRecord
+from flask_prod.core.run_dir import Leader
 
 from .engine import HttpMetrics
 from .exposition import may_scrape
 from .face import AppMetrics, Declared, MetricsFace
-from .instruments import InstrumentMeter, Instruments
+from .instruments import OVERFLOW, InstrumentMeter, Instruments
+from .place import Place
+from .port import PERIOD, OwnPort
 from .settings import MetricsSettings
 from .store import FileStore
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Flask
 
-MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
-"""The variable of prometheus_client that names the directory which several processes share."""
+_OFTEN = 2.0
+"""Seconds between looks at what is only worth a look now and then."""
 
 
 class Metrics(Component[MetricsSettings, AppMetrics]):
@@ -44,9 +48,10 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
 
     def install(self, app: Flask, settings: MetricsSettings, kit: Installed) -> Contribution[AppMetrics]:
         """Make this application's registry and start measuring, unless METRICS_ENABLED is off."""
-        store = _store(kit) if settings.enabled else None
-        instruments = Instruments(store, settings.max_series)
-        metrics = AppMetrics(instruments, self._declarations)
+        place = Place(kit.service, app.root_path)
+        store = FileStore(place.given() if settings.enabled else None, app.name, partial(_unwritable, kit))
+        instruments = Instruments(store, settings.max_series, partial(_overflowing, kit, settings.max_series))
+        metrics = AppMetrics(instruments, self._declarations, place.of_the_web)
         if not settings.enabled:
             return Contribution(handle=metrics)
 
@@ -56,14 +61,22 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
             metrics.materialise()
         except ValueError as error:
             raise ConfigError([str(error)]) from error
+        scrape = Scrape(metrics, settings)
+        port = _own_port(settings, kit, scrape, place) if settings.port else None
+        steps = () if port else (Step(Stage.IDENTITY, scrape.answer),)
         return Contribution(
             handle=metrics,
             meter=InstrumentMeter(instruments),
-            steps=(Step(Stage.IDENTITY, Scrape(metrics, settings).answer), Step(Stage.HOST, http.enter)),
+            steps=(*steps, Step(Stage.HOST, http.enter)),
             observe=http.observe,
-            operational=(settings.path,),
-            after_fork=store.after_fork if store else None,
-            close=store.close if store else None,
+            operational=() if port else (settings.path,),
+            periodic=(
+                Periodic("metrics place", _OFTEN, place.publish),
+                Periodic("metrics samples", _OFTEN, metrics.sample),
+                *((Periodic("metrics port", PERIOD, port.take),) if port else ()),
+            ),
+            after_fork=_both(store.after_fork, port.after_fork if port else None),
+            close=_both(port.close if port else None, store.close),
         )
 
 
@@ -80,29 +93,60 @@ class Scrape:
         if record.path != self._path:
             return None
         record.operational = True
-        if record.method not in ("GET", "HEAD") or not may_scrape(record.environ, self._token):
+        return self._page(record.environ)
+
+    def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer as the only page of a port of its own."""
+        answer = self._page(environ) if environ["PATH_INFO"] == self._path else NotFound()
+        return answer(environ, start_response)
+
+    def _page(self, environ: WSGIEnvironment) -> Response | NotFound:
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not may_scrape(environ, self._token):
             return NotFound()
-        request = Request(record.environ, populate_request=False)
+        request = Request(environ, populate_request=False)
         body, content_type = self._metrics.render(request.headers.get("Accept"), request.args.getlist("name[]"))
         return Response(body, content_type=content_type, headers={"Cache-Control": "no-store"})
 
 
-def _store(kit: Installed) -> FileStore | None:
-    directory = os.environ.get(MULTIPROCESS)
-    if not directory:
-        return None
+def _own_port(settings: MetricsSettings, kit: Installed, scrape: Scrape, place: Place) -> OwnPort:
+    if settings.port == kit.service.port:
+        raise ConfigError([f"METRICS_PORT must differ from PORT, which is {settings.port} too."])
 
     def tell(error: OSError) -> None:
         message = (
-            f"{MULTIPROCESS} cannot be written ({error.strerror or error}); metrics go on in this process alone."
+            f"METRICS_PORT {settings.port} cannot be listened on ({error.strerror or error}); it is tried on."
         )
-        kit.emit(Event("prod.metrics.unwritable", message, severity="error"))
+        kit.emit(Event("prod.metrics.port_unavailable", message, severity="error"))
 
-    return FileStore(Path(directory), kit.app.name, tell)
+    leader = Leader(place.folder(), f"metrics-port-{settings.port}")
+    return OwnPort((settings.bind, settings.port), scrape.serve, leader, tell)
+
+
+def _unwritable(kit: Installed, error: OSError) -> None:
+    reason = error.strerror or error
+    message = f"The metrics directory cannot be written ({reason}); metrics go on in this process alone."
+    kit.emit(Event("prod.metrics.unwritable", message, severity="error"))
+
+
+def _overflowing(kit: Installed, limit: int, metric: str) -> None:
+    message = (
+        f"Metric {metric} has METRICS_MAX_SERIES ({limit}) label combinations; others are counted together under "
+        f"{OVERFLOW}. Give it labels with fewer values, or raise the limit."
+    )
+    kit.emit(Event("prod.metrics.overflow", message, severity="warning", fields={"metric": metric}))
+
+
+def _both(first: Callable[[], None] | None, second: Callable[[], None] | None) -> Callable[[], None]:
+    def call() -> None:
+        for one in (first, second):
+            if one is not None:
+                one()
+
+    return call
 
 
 def _tell_versions(instruments: Instruments, kit: Installed) -> None:
-    options = {"multiprocess_mode": "max"}
+    options = {"multiprocess_mode": "livemax"}
     exporter = instruments.series(
         Gauge, "flask_exporter_info", "Information about the Prometheus Flask exporter", ("version",), options
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import json
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from prometheus_client import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Exemplar
 
 from flask_prod.core.values import Secret
 
@@ -75,11 +77,11 @@ class Exposition:
 
     def _all(self) -> Iterator[Metric]:
         store = self._instruments.store
-        if store is None or store.failed:
+        if not store.shared:
             yield from self._instruments.registry.collect()
             yield from REGISTRY.collect()
             return
-        yield from merged(store)
+        yield from with_exemplars(merged(store), store.all_exemplars())
         yield from processes(store)
         yield from PLATFORM_COLLECTOR.collect()
         # Collectors that keep no values of their own, such as one that asks a queue for its length.
@@ -96,6 +98,26 @@ def merged(store: FileStore) -> Iterable[Metric]:
         return list(MultiProcessCollector.merge(files))
     except Exception:
         return list(MultiProcessCollector.merge([file for file in files if _readable(file)]))
+
+
+def with_exemplars(metrics: Iterable[Metric], exemplars: Mapping[str, Exemplar]) -> Iterator[Metric]:
+    """Give the samples of *metrics* the exemplars that were kept for their values."""
+    if not exemplars:
+        yield from metrics
+        return
+    found = {
+        (name, frozenset(labels.items())): e
+        for key, e in exemplars.items()
+        for _, name, labels, _ in [json.loads(key)]
+    }
+    names = {name for name, _ in found}
+    for metric in metrics:
+        if not names.isdisjoint((f"{metric.name}_bucket", f"{metric.name}_total")):
+            metric.samples = [
+                sample._replace(exemplar=found.get((sample.name, frozenset(sample.labels.items()))))
+                for sample in metric.samples
+            ]
+        yield metric
 
 
 def processes(store: FileStore) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from flask_prod.core.kit import EXTENSION, current_state
 from .engine import UNTRACKED
 from .exposition import Exposition
 from .instruments import Instruments, Series
+from .store import FileValue, Locate
 
 ViewT = TypeVar("ViewT", bound=Callable[..., Any])
 
@@ -36,8 +37,10 @@ class Decorator(Protocol):
 class AppMetrics:
     """The metrics of one application: what the other rooms and the face find."""
 
-    def __init__(self, instruments: Instruments, declarations: Mapping[str, Declared]) -> None:
+    def __init__(self, instruments: Instruments, declarations: Mapping[str, Declared], locate: Locate) -> None:
         self.instruments = instruments
+        self._locate = locate
+        self._sampled: list[tuple[FileValue, Callable[[], float]]] = []
         self._declarations = declarations
         self._exposition = Exposition(instruments)
         self._made: set[str] = set()
@@ -47,6 +50,23 @@ class AppMetrics:
         return self.instruments.series(
             declared.kind, declared.name, declared.documentation, declared.label_names, declared.options
         )
+
+    def join(self) -> None:
+        """Count where the web processes of this service on this host do, when there are any: for a job worker."""
+        if self.instruments.store.directory is None:
+            self.instruments.store.follow(self._locate)
+
+    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Show what *read* returns in each living process, added up; asked every other second."""
+        options = {"multiprocess_mode": "livesum"}
+        value = self.instruments.series(Gauge, name, documentation, (), options).metric._value
+        self._sampled.append((value, read))
+
+    def sample(self) -> None:
+        """Take down what is watched, and leave exemplars where a scrape of another process finds them."""
+        for value, read in self._sampled:
+            value.set(float(read()))
+        self.instruments.store.share_exemplars()
 
     def materialise(self) -> None:
         """Make all that is declared, so that it shows as zero before it is first used."""
@@ -226,7 +246,7 @@ class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has 
         if labels and labelnames:
             raise ValueError("Cannot have labels defined as `dict` and collections of names and values")
         facts = labels or dict(zip(labelnames or (), labelvalues or (), strict=True))
-        declared = self._declare(Gauge, name, description, labelnames=tuple(facts), multiprocess_mode="max")
+        declared = self._declare(Gauge, name, description, labelnames=tuple(facts), multiprocess_mode="livemax")
         declared.constant = 1
         if not facts:
             return declared

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.utils import floatToGoString
 
-if TYPE_CHECKING:
-    from .store import FileStore, FileValue
+from .store import FileStore, FileValue
 
-OVERFLOW = "overflow"
-"""The label of everything beyond METRICS_MAX_SERIES."""
+OVERFLOW = "__overflow__"
+"""The label value of everything beyond METRICS_MAX_SERIES."""
+
+_LOOK_AGAIN = 1.0
+"""Seconds after which a process looks again how many series the others have made."""
 
 
 class _Stored(MetricWrapperBase):
@@ -74,14 +77,19 @@ _STORED: Mapping[type[MetricWrapperBase], type[_Stored]] = {
 class Series:
     """A metric and its children by label values; beyond the limit all share one child."""
 
-    __slots__ = ("_children", "_limit", "kind", "metric", "names")
+    __slots__ = ("_children", "_instruments", "_known", "_looked", "_overflow", "kind", "metric", "names")
 
-    def __init__(self, kind: type[MetricWrapperBase], metric: Any, names: Sequence[str], limit: int) -> None:
+    def __init__(
+        self, kind: type[MetricWrapperBase], metric: Any, names: Sequence[str], instruments: Instruments
+    ) -> None:
         self.kind = kind
         self.metric = metric
         self.names = tuple(names)
-        self._limit = limit
+        self._instruments = instruments
         self._children: dict[tuple[str, ...], Any] = {}
+        self._known: set[frozenset[tuple[str, str]]] = set()
+        self._looked = 0.0
+        self._overflow: Any = None
 
     def child(self, values: tuple[str, ...]) -> Any:
         """Return the child for *values*, the metric itself if it has no labels."""
@@ -91,20 +99,46 @@ class Series:
     def _add(self, values: tuple[str, ...]) -> Any:
         if not self.names:
             return self.metric
-        if len(self._children) >= self._limit:
-            return self.metric.labels(*(OVERFLOW for _ in self.names))
+        if not self._has_room(frozenset(zip(self.names, values, strict=False))):
+            return self._overflowing()
         child = self.metric.labels(*values)
         self._children[values] = child
         return child
 
+    def _has_room(self, labels: frozenset[tuple[str, str]]) -> bool:
+        """Tell whether there may be a series more, counting those of the other processes and of predecessors."""
+        limit = self._instruments.limit
+        if len(self._children) >= limit:
+            return False
+        now = time.monotonic()
+        if self._instruments.store.shared and now - self._looked > _LOOK_AGAIN:
+            self._looked = now
+            self._known = self._instruments.store.series(self.metric._name)
+        if labels in self._known:
+            return True
+        if max(len(self._known), len(self._children)) >= limit:
+            return False
+        self._known.add(labels)
+        return True
+
+    def _overflowing(self) -> Any:
+        if self._overflow is None:
+            self._overflow = self.metric.labels(*(OVERFLOW for _ in self.names))
+            self._instruments.tell_overflow(self.metric._name)
+        return self._overflow
+
 
 class Instruments:
-    """The metrics of one application; with a store their values add up over its processes."""
+    """The metrics of one application; where there is a directory, their values add up over its processes.
 
-    def __init__(self, store: FileStore | None, limit: int) -> None:
+    `tell_overflow` is called once for each metric that reaches the limit.
+    """
+
+    def __init__(self, store: FileStore, limit: int, tell_overflow: Callable[[str], None]) -> None:
         self.registry = CollectorRegistry(auto_describe=True)
         self.store = store
-        self._limit = limit
+        self.limit = limit
+        self.tell_overflow = tell_overflow
         self._series: dict[str, Series] = {}
 
     def series(
@@ -118,14 +152,15 @@ class Instruments:
         """Return the metric *name*, made on first use; ValueError when it exists as something else."""
         found = self._series.get(name)
         if found is None:
-            found = self._series[name] = Series(kind, self._make(kind, name, documentation, labels, options), labels, self._limit)  # fmt: skip  # noqa: E501
+            made = self._make(kind, name, documentation, labels, options)
+            found = self._series[name] = Series(kind, made, labels, self)
         if found.kind is not kind or found.names != tuple(labels):
             raise ValueError(f"There is another metric called {name}: a {found.kind.__name__} of {found.names}.")
         return found
 
     def total(self, name: str) -> float:
         """Return the sum over all series of the counter *name*, which goes without `_total`."""
-        if self.store is not None and not self.store.failed:
+        if self.store.shared:
             return self.store.total(name)
         found = self._series.get(f"{name}_total") or self._series.get(name)
         metrics = found.metric.collect() if found is not None and found.kind is Counter else ()
@@ -140,8 +175,6 @@ class Instruments:
         options: Mapping[str, Any] | None,
     ) -> MetricWrapperBase:
         settings = {"labelnames": tuple(labels), "registry": self.registry, **(options or {})}
-        if self.store is None:
-            return kind(name, documentation, **settings)
         return _STORED[kind](name, documentation, store=self.store, **settings)
 
 
@@ -155,7 +188,7 @@ class CounterSeries:
 
     def inc(self, *labels: str) -> None:
         """Add one to the series with these label values."""
-        self._series.child(labels).inc()
+        self._series.child(labels)._value.inc(1.0)
 
 
 class GaugeSeries:
@@ -181,7 +214,9 @@ class HistogramSeries:
 
     def observe(self, value: float, *labels: str) -> None:
         """Count *value* in the series with these label values."""
-        self._series.child(labels).observe(value)
+        child = self._series.child(labels)
+        child._sum.inc(value)
+        child._buckets[bisect_left(child._upper_bounds, value)].inc(1.0)
 
 
 class InstrumentMeter:

@@ -167,7 +167,7 @@ def test_overflow(kit: ProdKit, metrics: MetricsFace, make_app: MakeApp, scrape:
         for number in range(10):
             seen.labels(number).inc()
 
-    assert scrape(app).total("seen_total", {"who": "overflow"}) == 7
+    assert scrape(app).total("seen_total", {"who": "__overflow__"}) == 7
     assert scrape(app).total("seen_total") == 10
 
 
