@@ -1,8 +1,9 @@
 """A circuit breaker: keeps requests away from a server that does not answer, and notices when it is back.
 
 Closed, it costs one attribute read per call. It opens after `threshold` failures in a row, or as many refusals
-(a server that answers, but takes no writes) within `memory` seconds. Open, one caller per `interval` may try; when
-that succeeds, it closes. State is local to the process.
+(a server that answers, but takes no writes) within `memory` seconds. Calls that fail side by side are one failure:
+sixteen threads that meet the same pause of 100 ms have seen one pause, not sixteen. Open, one caller per
+`interval` may try; when that succeeds, it closes. State is local to the process.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Breaker:
         """Forget everything; for a new process, where the old lock may be held by a thread that is not here."""
         self._lock = threading.Lock()
         self.opened = False
-        self.failures = 0
+        self.failures = 0.0
+        self._failed_at = 0.0
         self._probing = False
         self._refusals = 0
         self._refused_since = 0.0
@@ -67,10 +69,16 @@ class Breaker:
             self._probing = True
             return True
 
-    def fail(self) -> None:
-        """Note a call that got no answer."""
+    def fail(self, began: float | None = None, weight: float = 1.0) -> None:
+        """Note a call that got no answer; *began* is when, by the clock, it was made.
+
+        A *weight* below 1 is for a failure that may have another reason.
+        """
         with self._lock:
-            self.failures += 1
+            if began is not None and began < self._failed_at:
+                return  # it ran beside the one that was noted last
+            self._failed_at = self._clock()
+            self.failures += weight
             changed = self._open_if(self.failures >= self.threshold)
         self._tell(changed)
 
@@ -93,7 +101,7 @@ class Breaker:
     def succeed(self) -> None:
         """Note an answer; while open it changes nothing, since the call may have begun before."""
         if not self.opened:
-            self.failures = 0
+            self.failures = 0.0
 
     def end_probe(self, answered: bool) -> None:
         """Note how the probe that `admit` let through has ended."""
@@ -102,7 +110,7 @@ class Breaker:
             self._probing = False
             if changed:
                 self.opened = False
-                self.failures = self._refusals = 0
+                self.failures, self._refusals = 0.0, 0
         self._tell(changed)
 
     def _open_if(self, due: bool) -> bool:

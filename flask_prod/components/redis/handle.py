@@ -16,6 +16,7 @@ from flask_prod.core.ports import GaugePort
 
 from .clients import build_client, renew
 from .engine import Breaker
+from .lean import Starved
 from .listener import Listener, to_changes, to_channel
 from .settings import RedisSettings
 from .wire import Word, pack_words
@@ -61,7 +62,7 @@ class RedisHandle:
         self._gauge = gauge
         self._emit = emit
         self._lock = threading.Lock()
-        self._clients: dict[str, redis.Redis] = {}
+        self._clients: dict[str, Any] = {}
         self._listeners: list[Listener] = []
         self.breaker = Breaker(on_change=self._changed)
         self._cause = ""
@@ -88,7 +89,7 @@ class RedisHandle:
         """Return a key in this service's namespace: `shop:production:limit:...`."""
         return self._prefix + ":".join(parts)
 
-    def client(self, purpose: str = "request") -> redis.Redis:
+    def client(self, purpose: str = "request") -> Any:
         """Return the client for a purpose, made on first use; NotInstalled without a REDIS_URL."""
         client = self._clients.get(purpose)
         return client if client is not None else self._build(purpose)
@@ -101,10 +102,11 @@ class RedisHandle:
         breaker = self.breaker
         if breaker.opened:
             return self._probe(call)
+        began = time.monotonic()
         try:
             result = call(self.client())
         except _BROKEN as error:
-            self._note(error)
+            self._note(error, began)
             raise Unavailable(f"Redis failed: {type(error).__name__}") from error
         if breaker.failures:
             breaker.succeed()
@@ -209,7 +211,7 @@ class RedisHandle:
             self._listeners.append(listener)
         return listener
 
-    def _build(self, purpose: str) -> redis.Redis:
+    def _build(self, purpose: str) -> Any:
         if not self.configured:
             raise NotInstalled("There is no REDIS_URL; set it to redis://host:6379/0 to use Redis.")
         with self._lock:
@@ -239,12 +241,16 @@ class RedisHandle:
                 self._tell_degraded()
         return result
 
-    def _note(self, error: Exception) -> None:
+    def _note(self, error: Exception, began: float | None = None) -> None:
         self._cause = type(error).__name__
+        if isinstance(error, redis.ReadOnlyError):
+            # Its role has changed: new connections find who has it now, by name or from the sentinels.
+            self.client().forget_roles()
         if _is_refusal(error):
             self.breaker.refuse()
         else:
-            self.breaker.fail()
+            # Without the processor a process sees no answer in time, whether there is one or not.
+            self.breaker.fail(began, 0.5 if isinstance(error, Starved) else 1.0)
 
     def _changed(self, _state: str) -> None:
         """Show a change of state: at once in the gauge, at most once a minute in events."""

@@ -22,6 +22,13 @@ from .wire import END, Reader
 
 _READ = 65_536
 
+_STARVED = 2.5
+"""A wait that took so many times its limit was not for Redis: nobody gave this process the processor."""
+
+
+class Starved(redis.TimeoutError):
+    """No answer was seen in time, by a process that could not look in time."""
+
 
 class LeanPool(BlockingConnectionPool):
     """redis-py's pool, with the connections that were used last in a list in front of its queue.
@@ -55,6 +62,17 @@ class LeanPool(BlockingConnectionPool):
         # A thread that begins to wait right now finds this connection in the list, or is seen here.
         if self._waiting:
             self._hand_over()
+
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses, so that the next calls connect anew."""
+        for _ in range(len(self._spare)):
+            try:
+                connection = self._spare.pop(0)
+            except IndexError:
+                break
+            connection.disconnect()
+            self.release(connection)
+        self.disconnect(inuse_connections=False)
 
     def _wait(self) -> Any:
         with self._counting:
@@ -112,6 +130,10 @@ class LeanClient(redis.Redis):
         answers: list[Any] = self._send(b"".join(commands), len(commands)) if commands else []
         return answers
 
+    def forget_roles(self) -> None:
+        """Connect anew for the next calls: who was the primary is not any more."""
+        self._lean_pool.drop_idle()
+
     def _send(self, command: bytes, count: int) -> Any:
         pool = self._lean_pool
         connection = pool.get_connection()
@@ -139,8 +161,12 @@ class LeanClient(redis.Redis):
             connection.connect()
         socket = connection._sock
         try:
+            began = monotonic()
             socket.sendall(command)
-            data = socket.recv(_READ)
+            try:
+                data = socket.recv(_READ)
+            except TimeoutError:
+                data = self._look_again(connection, began)
             if count or data[:1] != b"$" or data[-2:] != END:
                 return self._read(connection, data, count)
             length, _, value = data.partition(END)
@@ -158,6 +184,15 @@ class LeanClient(redis.Redis):
             connection.disconnect()
             raise
         return value[:-2]
+
+    def _look_again(self, connection: Any, began: float) -> bytes:
+        """Take an answer that is there by now; a loop of greenlets sees its timers before its sockets."""
+        if _has_news(connection):
+            data: bytes = connection._sock.recv(_READ)
+            return data
+        if monotonic() - began > _STARVED * self._patience:
+            raise Starved("Timeout reading from socket, in a process that was not running")
+        raise TimeoutError
 
     def _read(self, connection: Any, data: bytes, count: int) -> Any:
         """Read what is no single text, or did not come in one piece."""

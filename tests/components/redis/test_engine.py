@@ -35,6 +35,32 @@ def test_opens_after_three_failures_in_a_row() -> None:
     assert breaker.state == "open"
 
 
+def test_failures_side_by_side_are_one() -> None:
+    """Sixteen calls that meet the same pause are one failure; the calls after it are the next."""
+    clock = Clock()
+    breaker = Breaker(clock=clock)
+    for _ in range(2):
+        began = [clock.now + n / 1000 for n in range(16)]
+        clock.now += 0.1
+        for moment in began:
+            breaker.fail(moment)
+    assert (breaker.failures, breaker.opened) == (2, False)
+
+    breaker.fail(clock.now)
+    assert breaker.opened
+
+
+def test_doubtful_failures_count_half() -> None:
+    """Six waits of a process that was not running open it, three do not."""
+    breaker = Breaker()
+    for _ in range(5):
+        breaker.fail(weight=0.5)
+    assert not breaker.opened
+
+    breaker.fail(weight=0.5)
+    assert breaker.opened
+
+
 def test_refusals_open_although_reads_succeed() -> None:
     """A server out of memory still answers GET: those answers do not hide that it takes no writes."""
     breaker = Breaker()

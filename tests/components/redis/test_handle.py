@@ -88,6 +88,33 @@ def test_a_frozen_server_costs_little_and_only_at_first(
     assert [event.name for event in witness.events] == ["prod.redis.degraded", "prod.redis.recovered"]
 
 
+def test_a_pause_that_many_threads_meet_is_no_outage(
+    make_handle: MakeHandle, valkey: Valkey, witness: Witness
+) -> None:
+    """A server that stands still for 150 ms, as on a machine with too much to do, opens nothing for 16 threads."""
+    handle = make_handle(valkey.url)
+    stop = threading.Event()
+
+    def come() -> None:
+        while not stop.is_set():
+            get(handle)
+
+    threads = [threading.Thread(target=come) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    valkey.pause()
+    time.sleep(0.15)
+    valkey.resume()
+    time.sleep(0.3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    assert not handle.degraded
+    assert not witness.events
+
+
 def test_a_restart_between_two_calls_is_not_noticed(make_handle: MakeHandle, valkey: Valkey) -> None:
     """Pooled connections that died are replaced without an error."""
     handle = make_handle(valkey.url)

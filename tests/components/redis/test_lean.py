@@ -15,7 +15,7 @@ import redis
 
 from flask_prod.components.redis import RedisSettings
 from flask_prod.components.redis.clients import build_client, renew
-from flask_prod.components.redis.lean import LeanClient
+from flask_prod.components.redis.lean import LeanClient, Starved
 from flask_prod.components.redis.wire import pack
 from flask_prod.core.values import SecretUrl
 from tests.apps import StartFaultProxy
@@ -203,6 +203,58 @@ def test_an_answer_byte_by_byte_has_an_end(make_client: MakeClient) -> None:
     stop.set()
     thread.join(5)
     listener.close()
+
+
+class Sleeper:
+    """A connection's socket whose time limit ends late, as for a process that was not running."""
+
+    def __init__(self, real: Any, seconds: float) -> None:
+        self._real = real
+        self._seconds = seconds
+        self._slept = False
+
+    def recv(self, size: int) -> bytes:
+        if self._slept:
+            return bytes(self._real.recv(size))
+        self._slept = True
+        time.sleep(self._seconds)
+        raise TimeoutError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def sleepy(client: LeanClient, seconds: float) -> None:
+    """Let the next answer be looked for so many seconds later."""
+    connection: Any = client.connection_pool.get_connection()
+    connection._sock = Sleeper(connection._sock, seconds)
+    client.connection_pool.release(connection)
+
+
+def test_an_answer_that_was_there_in_time(make_client: MakeClient, redis_url: str) -> None:
+    """A process that looked too late takes the answer that lies there."""
+    client = make_client(redis_url)
+    assert echo(client, b"first") == b"first"
+    sleepy(client, 0.12)
+
+    assert echo(client, b"mine") == b"mine"
+
+
+def test_a_process_that_was_not_running_is_told_from_a_slow_redis(make_client: MakeClient, valkey: Valkey) -> None:
+    """A wait of several times its limit is an error of its own; one of about its limit is Redis's."""
+    client = make_client(valkey.url)
+    kinds = []
+    for seconds in (0.3, 0.11):
+        valkey.resume()
+        assert echo(client, b"x") == b"x"
+        sleepy(client, seconds)
+        valkey.pause()
+        with pytest.raises(redis.TimeoutError) as caught:
+            echo(client, b"x")
+        kinds.append(caught.type)
+    valkey.resume()
+
+    assert kinds == [Starved, redis.TimeoutError]
 
 
 def test_an_answer_in_drops_has_an_end(
