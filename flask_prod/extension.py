@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flask_prod.components.logs import ServiceLog
     from flask_prod.components.metrics import MetricsFace
     from flask_prod.components.ratelimit import Count, ProdLimiter
+    from flask_prod.components.tracing import TracingFace, UserSpan
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -82,6 +83,20 @@ class ProdKit(Kit):
     def log(self) -> ServiceLog:
         """The service's logger; its lines carry the request's id and user, and any keyword as a field."""
         return cast("ServiceLog", self.get("logs"))
+
+    @property
+    def tracing(self) -> TracingFace:
+        """The trace of the request or job that is being served."""
+        return cast("TracingFace", self.get("tracing"))
+
+    def span(self, name: str, **attributes: Any) -> UserSpan:
+        """Measure a block or a function: `with prod.span("charge card", order=7):` or `@prod.span("charge card")`.
+
+        Does nothing where requests are not traced, or this one is not sampled.
+        """
+        from flask_prod.components.tracing.face import UserSpan
+
+        return UserSpan(name, attributes)
 
     def limit(
         self,

@@ -64,6 +64,8 @@ class ProblemPages:
             "instance": quote(shown_path(record.path, record.route).encode("latin-1", "replace")),
             "request_id": record.request_id,
         }
+        if record.trace_id:
+            members["trace_id"] = record.trace_id
         description: object = error.description
         if isinstance(description, Mapping | list) and code < 500:
             members["errors"] = description
