@@ -133,6 +133,21 @@ class ProdKit(Kit):
         """Report an exception, the one being handled by default, with *context*."""
         self.sentry.capture_error(error, **context)
 
+    def capture_message(self, message: str, level: str = "info", **context: Any) -> None:
+        """Report what is worth knowing and no error, with *context*."""
+        self.sentry.capture_message(message, level, **context)
+
+    def fallback(
+        self, value: Any, on: type[BaseException] | tuple[type[BaseException], ...] = Exception, *, name: str = ""
+    ) -> Callable[[TargetT], TargetT]:
+        """Let a function or view answer *value*, or what *value* returns for its arguments, when it fails by *on*.
+
+        Each failure is counted under *name* and reported once; `abort(404)` passes unless *on* names it.
+        """
+        from flask_prod.components.error_tracking import fallback
+
+        return fallback(value, on, name=name)
+
     def set_user(self, user_id: object) -> None:
         """Say who makes this request: its log line and error report carry the id. Does nothing outside of one."""
         record = current_record()

@@ -2,6 +2,7 @@
 
 from .component import ErrorTracking
 from .face import ErrorsFace
+from .fallback import fallback
 from .settings import ErrorSettings
 
-__all__ = ["ErrorSettings", "ErrorTracking", "ErrorsFace"]
+__all__ = ["ErrorSettings", "ErrorTracking", "ErrorsFace", "fallback"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.settings import ServiceSettings
@@ -20,19 +22,35 @@ SECRETS = "flask_prod_secrets"
 _QUEUE = 100
 """Reports that may wait to be sent; about 20 KB each, so a dead Sentry costs some 2 MB."""
 
-_FLUSH_SECONDS = 2.0
-"""How long the end of a process may wait for reports to leave."""
+_FLUSH_SECONDS = 1.5
+"""How long the end of a process may wait for reports to leave; other rooms have something to send too."""
+
+_COMPRESSION = 5
+"""Of gzip: a report shrinks as well as at 9, the library's choice, in half the time."""
+
+
+def check_dsn(dsn: str) -> None:
+    """Refuse an address that the library would refuse, without importing it; ConfigError does not repeat it."""
+    try:
+        parts = urlsplit(dsn)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.username and parts.port != 0
+        int(parts.path.rpartition("/")[2])
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(["SENTRY_DSN must be an address such as https://key@host/1."])
 
 
 def build_client(settings: ErrorSettings, service: ServiceSettings, scrubber: Callable[[], Scrubber]) -> Client:
-    """Return a client; ConfigError for an address that is none."""
+    """Return a client; its first use imports the library."""
     from sentry_sdk import Client
-    from sentry_sdk.utils import BadDsn
 
     def before_send(event: Any, hint: dict[str, Any]) -> Any:
         return scrubber().scrub(event, hint.get(SECRETS, ()))
 
-    try:
+    with warnings.catch_warnings():
+        # The library is about to profile by session instead of by transaction; by request is what we promise.
+        warnings.filterwarnings("ignore", "Transaction-based profiling", DeprecationWarning)
         return Client(
             dsn=settings.sentry_dsn.reveal(),
             release=f"{service.service_name}@{service.service_version}",
@@ -52,13 +70,12 @@ def build_client(settings: ErrorSettings, service: ServiceSettings, scrubber: Ca
             auto_session_tracking=False,
             enable_backpressure_handling=False,
             spotlight=False,
+            _experiments={"transport_compression_level": _COMPRESSION},
         )
-    except BadDsn as error:
-        raise ConfigError(["SENTRY_DSN must be an address such as https://key@host/1."]) from error
 
 
 def close_client(client: Client) -> None:
-    """Send what waits, for two seconds at most."""
+    """Send what waits, for a second and a half at most."""
     client.close(timeout=_FLUSH_SECONDS)
 
 

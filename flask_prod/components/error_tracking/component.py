@@ -9,13 +9,16 @@ from urllib.parse import urlsplit
 from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
 from flask_prod.core.kit import EXTENSION
 from flask_prod.core.redaction import is_sensitive
+from flask_prod.core.run_dir import run_dir
 from flask_prod.core.values import Secret, SecretUrl
 
-from .client import build_client
-from .engine import AppErrors, Expected
+from .client import build_client, check_dsn
+from .engine import AppErrors, Counters
+from .expected import Expected
 from .face import ErrorsFace
 from .scrubber import Scrubber
 from .settings import ErrorSettings
+from .storm import OncePerHost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,17 +44,24 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
             "Error reports: sent, withheld as equal to many, dropped",
             ("result",),
         )
+        fallbacks = kit.meter.counter(
+            "flask_prod_fallbacks_total", "Calls that were answered by their fallback", ("name",)
+        )
+        counters = Counters(counted, fallbacks)
+        once = OncePerHost(cache(lambda: run_dir(kit.service, app.root_path)))
         if not settings.sentry_dsn:
-            return Contribution(handle=AppErrors(None, expected, 0.0, counted))
+            return Contribution(handle=AppErrors(None, expected, 0.0, counters, once))
 
+        check_dsn(settings.sentry_dsn.reveal())
         scrubber = cache(lambda: Scrubber(secrets_of(app)))
         rate = settings.sentry_traces_sample_rate
-        errors = AppErrors(lambda: build_client(settings, kit.service, scrubber), expected, rate, counted)
+        errors = AppErrors(lambda: build_client(settings, kit.service, scrubber), expected, rate, counters, once)
         return Contribution(
             handle=errors,
             steps=(Step(Stage.HOST, errors.begin),) if rate else (),
             observe=errors.observe,
             on_event=errors.on_event,
+            start=errors.start,
             after_fork=errors.after_fork,
             close=errors.close,
         )
@@ -60,15 +70,15 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
 def secrets_of(app: Flask) -> Iterator[str]:
     """Yield every secret of the service itself: of its settings, and of app.config by name."""
     state = app.extensions.get(EXTENSION)
-    values = [row.value for row in state.settings.rows] if state else []
-    values += [value for key, value in app.config.items() if is_sensitive(key)]
-    for value in (app.secret_key, *values):
-        text = value.reveal() if isinstance(value, Secret) else value
-        if not isinstance(text, str) or not text:
-            continue
-        yield text
-        if isinstance(value, SecretUrl):
-            yield from _credentials(text)
+    if app.secret_key:
+        yield app.secret_key if isinstance(app.secret_key, str) else app.secret_key.decode(errors="replace")
+    yield from (value for key, value in app.config.items() if is_sensitive(key) and isinstance(value, str))
+    for row in state.settings.rows if state else ():
+        for value in row.value if isinstance(row.value, tuple) else (row.value,):
+            if isinstance(value, Secret) and value:
+                yield value.reveal()
+            if isinstance(value, SecretUrl):
+                yield from _credentials(value.reveal())
 
 
 def _credentials(url: str) -> Iterator[str]:

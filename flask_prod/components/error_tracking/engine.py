@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextvars import ContextVar
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Any
 
-from werkzeug.exceptions import ServiceUnavailable
-
 from flask_prod.core.component import Event
-from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import CounterPort
 from flask_prod.core.record import RequestRecord, current_record
-from flask_prod.core.redaction import secrets_sent
 
 from .client import SECRETS, close_client
-from .storm import Storm
-from .story import describe
-from .traces import begin_transaction, end_transaction
+from .expected import Expected
+from .notes import CrumbHandler, join_crumbs, leave_crumbs
+from .scopes import Scopes
+from .storm import OncePerHost, Storm, kind_of
+from .story import describe, secrets_of_error, secrets_of_request
+from .traces import TRANSACTION, begin_transaction, end_transaction
 
 if TYPE_CHECKING:
     from sentry_sdk import Client
@@ -29,88 +29,127 @@ logger = logging.getLogger("flask_prod.errors")
 
 _REPORTED = "__flask_prod_reported__"
 _SEVERE = frozenset({"error", "critical"})
+_LIBRARY = "sentry_sdk"
 
 
-class Expected:
-    """Tells errors that are no news: by class name, and those that say a dependency is away."""
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What is counted, whether or not there is a Sentry."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = frozenset(names)
-        self._known: dict[type[BaseException], bool] = {}
-
-    def __call__(self, error: BaseException) -> bool:
-        """Tell whether *error* is expected.
-
-        An outage is reported when its breaker opens, not by each of the requests that it costs.
-        """
-        kind = type(error)
-        known = self._known.get(kind)
-        if known is None:
-            known = self._known[kind] = issubclass(kind, Unavailable | ServiceUnavailable) or any(
-                {base.__name__, f"{base.__module__}.{base.__qualname__}"} & self._names for base in kind.__mro__
-            )
-        return known
+    reports: CounterPort
+    fallbacks: CounterPort
 
 
 class AppErrors:
-    """Reports to one Sentry project; without one it only logs."""
+    """Reports to one Sentry project; without one it only logs.
+
+    The library is imported by whoever needs it first: the application itself, a worker at its start, an error.
+    """
 
     def __init__(
-        self, build: Callable[[], Client] | None, expected: Expected, rate: float, counted: CounterPort
+        self,
+        build: Callable[[], Client] | None,
+        expected: Expected,
+        rate: float,
+        counters: Counters,
+        once: OncePerHost,
     ) -> None:
         self._build = build
-        self._counted = counted
+        self._counted = counters.reports
+        self._fallbacks = counters.fallbacks
         self._storm = Storm()
+        self._logged = Storm()
+        self._once = once
         self._client: Client | None = None
+        self._scopes: Scopes | None = None
+        self._crumbs: CrumbHandler | None = None
+        self._building = threading.Lock()
         self._expected = expected
         self._rate = rate
         if build is not None:
-            self._remember_base()
-            self.client()
+            self._crumbs = join_crumbs()
+            if _LIBRARY in sys.modules:  # then its plain functions are meant to work from here on
+                self._scopes = Scopes(with_base=True)
+                self.client()
 
     @property
     def active(self) -> bool:
         """True when there is a Sentry to report to."""
         return self._build is not None
 
+    def start(self) -> None:
+        """Import the library in a process that is about to serve: no request should wait for that."""
+        self.client()
+
     def client(self) -> Client | None:
         """Return this process's client, made on first use; plain `sentry_sdk` calls use it unless one is set."""
-        if self._client is None and self._build is not None:
-            import sentry_sdk
-
-            self._client = self._build()
-            everywhere = sentry_sdk.get_global_scope()
-            if not everywhere.client.is_active():
-                everywhere.set_client(self._client)
+        if self._client is not None or self._build is None:
+            return self._client
+        with self._building:
+            if self._client is None and self._build is not None:
+                self._client = self._make(self._build)
         return self._client
+
+    def _make(self, build: Callable[[], Client]) -> Client:
+        import sentry_sdk
+
+        if self._scopes is None:
+            self._scopes = Scopes(with_base=False)
+        client = build()
+        everywhere = sentry_sdk.get_global_scope()
+        if not everywhere.client.is_active():
+            everywhere.set_client(client)
+        return client
 
     def begin(self, record: RequestRecord) -> None:
         """Start a transaction if this request is among the sampled; a preflight never is."""
-        if (record.sampled or random() < self._rate) and record.method != "OPTIONS":  # noqa: S311  # a sample, not a secret
+        if random() < self._rate and record.method != "OPTIONS":  # noqa: S311  # a sample, not a secret
             client = self.client()
-            if client is not None:
-                begin_transaction(record, client)
+            if client is not None and self._scopes is not None:
+                begin_transaction(record, client, self._scopes, self._rate)
 
     def observe(self, record: RequestRecord) -> None:
         """Report how the request ended, if that is worth it, and leave no scope behind."""
-        try:
-            if record.error is not None and (record.status >= 500 or record.outcome == "crashed"):
+        if record.error is not None and (record.status >= 500 or record.outcome == "crashed"):
+            try:
                 self.report(record.error, record)
-            if record.sampled:
-                end_transaction(record)
+            finally:
+                self._end(record)
+        elif self._scopes is None:
+            if _LIBRARY in sys.modules and self._build is not None:
+                self.client()  # the application imported it meanwhile
+        elif self._scopes.used or (self._rate and TRANSACTION in record.environ):
+            self._end(record)
+
+    def _end(self, record: RequestRecord) -> None:
+        if self._scopes is None:
+            return
+        try:
+            if TRANSACTION in record.environ and self._client is not None:
+                end_transaction(record, self._client, self._scopes)
         finally:
-            if self._isolation.get() is not None or self._current.get() is not None:
-                self._reset_scopes()
+            self._scopes.reset()
 
     def report(self, error: BaseException, record: RequestRecord | None, **context: object) -> str | None:
         """Send *error* unless it is expected or was sent for this request; return the event's id."""
+        if self._build is None or self._expected(error) or _seen(error, record):
+            return None
+        return self._report(error, record, {}, context)
+
+    def _report(
+        self,
+        error: BaseException,
+        record: RequestRecord | None,
+        more: Mapping[str, Any],
+        context: dict[str, object],
+    ) -> str | None:
         client = self.client()
-        if client is None or self._expected(error) or _seen(error, record):
+        if client is None:
             return None
         if client.transport is None or not client.transport.is_healthy():
             self._counted.inc("dropped")  # the queue is full, or Sentry said 429: it would be built for nothing
             return None
-        withheld = self._storm.admit(error)
+        withheld = self._storm.admit(kind_of(error))
         if withheld is None:
             self._counted.inc("withheld")
             return None
@@ -126,7 +165,8 @@ class AppErrors:
             client_options=client.options,
             mechanism={"type": "flask_prod", "handled": handled},
         )
-        return self._send(dict(event), hint, record, context)
+        hint[SECRETS] = secrets_of_error(error)
+        return self._send({**event, **more}, hint, record, context)
 
     def capture_error(self, error: BaseException | None = None, **context: object) -> str | None:
         """Report *error*, or the one being handled, with *context*; log it either way. Return the event's id."""
@@ -136,6 +176,14 @@ class AppErrors:
         logger.error("%s", error, exc_info=error, extra={"fields": context})
         return self.report(error, current_record(), **context)
 
+    def fell_back(self, error: BaseException, name: str) -> None:
+        """Count that *name* was answered by its fallback, and report why; of equal errors a few are logged."""
+        self._fallbacks.inc(name)
+        if self._build is not None:
+            self.report(error, current_record(), fallback=name)
+        if self._logged.admit((name, *kind_of(error))) is not None:
+            logger.warning("%s failed, its fallback answers: %s", name, error, exc_info=error)
+
     def capture_message(self, message: str, level: str = "info", **context: object) -> str | None:
         """Report *message* with *context*; log it either way. Return the event's id."""
         logger.log(getattr(logging, level.upper(), logging.INFO), "%s", message, extra={"fields": context})
@@ -144,17 +192,26 @@ class AppErrors:
         return self._send({"message": message, "level": level}, {}, current_record(), context)
 
     def on_event(self, event: Event) -> None:
-        """Report a change of state that is an error; whoever emits it does so once per change."""
-        if event.severity not in _SEVERE or self.client() is None:
+        """Report a change of state that is an error: with its exception grouped by that, else once per host."""
+        if event.severity not in _SEVERE or self._build is None:
             return
-        report = {
+        report: dict[str, Any] = {
             "message": event.message,
             "level": "fatal" if event.severity == "critical" else "error",
             "logger": event.name,
             "fingerprint": [event.name],
             "tags": {"event": event.name},
         }
-        self._send(report, {}, None, event.fields)
+        record, fields = current_record(), dict(event.fields)
+        if event.error is not None:
+            if not _seen(event.error, record):
+                report["fingerprint"].append(type(event.error).__qualname__)
+                self._report(event.error, record, report, fields)
+        elif self._once.is_first(event.name, event.message):
+            self._counted.inc("sent")
+            self._send(report, {}, record, fields)
+        else:
+            self._counted.inc("withheld")
 
     def bind(self) -> None:
         """Let plain `sentry_sdk` calls in this request use this application's client."""
@@ -172,12 +229,16 @@ class AppErrors:
 
     def after_fork(self) -> None:
         """Forget the parent's client: its queue, its lock and its thread are not ours."""
+        self._building = threading.Lock()
         client, self._client = self._client, None
         self._withdraw(client)
 
     def close(self) -> None:
-        """Send what waits, for two seconds at most."""
+        """Send what waits, for a second and a half at most."""
         client, self._client, self._build = self._client, None, None
+        if self._crumbs is not None:
+            leave_crumbs(self._crumbs)
+            self._crumbs = None
         if client is not None:
             self._withdraw(client)
             close_client(client)
@@ -188,10 +249,11 @@ class AppErrors:
         import sentry_sdk
 
         if record is not None:
-            described = describe(record)
+            transaction = record.environ.get(TRANSACTION)
+            described = describe(record, "" if transaction is None else transaction.span_id)
             described["tags"].update(event.get("tags", {}))
             event = {**event, **described}
-            hint[SECRETS] = secrets_sent(record.environ)
+            hint[SECRETS] = {*hint.get(SECRETS, ()), *secrets_of_request(record)}
         if more:
             event["extra"] = {**event.get("extra", {}), **more}
         with sentry_sdk.new_scope() as scope:
@@ -199,33 +261,13 @@ class AppErrors:
             return scope.capture_event(event, hint)  # type: ignore[arg-type]  # a dict made at run time
 
     def _withdraw(self, client: Client | None) -> None:
+        if client is None:
+            return
         import sentry_sdk
 
         everywhere = sentry_sdk.get_global_scope()
-        if client is not None and everywhere.client is client:
+        if everywhere.client is client:
             everywhere.set_client(None)
-
-    def _remember_base(self) -> None:
-        from sentry_sdk import scope
-
-        self._isolation: ContextVar[Any] = scope._isolation_scope
-        self._current: ContextVar[Any] = scope._current_scope
-        # Importing the library makes two scopes; unless the start-up put something in, requests do without.
-        # Forked, so that what a request adds to a scope of the start-up stays out of the copy.
-        scopes = (self._isolation.get(), self._current.get())
-        self._base = [found.fork() if _filled(found) else None for found in scopes]
-        self._reset_scopes()
-
-    def _reset_scopes(self) -> None:
-        """End tags and breadcrumbs with the request that set them, as the library's middleware does by forking."""
-        for variable, base in zip((self._isolation, self._current), self._base, strict=True):
-            variable.set(base and base.fork())
-
-
-def _filled(scope: Any) -> bool:
-    """Tell whether somebody has put anything into *scope*."""
-    parts = ("_tags", "_extras", "_contexts", "_user", "_breadcrumbs")
-    return any(getattr(scope, part, None) for part in parts)
 
 
 def _seen(error: BaseException, record: RequestRecord | None) -> bool:

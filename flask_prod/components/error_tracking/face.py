@@ -14,6 +14,7 @@ from flask_prod.core.kit import EXTENSION
 from flask_prod.core.record import current_record
 
 from .engine import AppErrors
+from .notes import notes_of, notes_taken
 
 logger = logging.getLogger("flask_prod.errors")
 
@@ -44,17 +45,52 @@ class ErrorsFace:
         """Say who this request is for: an id, or a mapping with `id` as the library takes it."""
         known = {**user, **more} if isinstance(user, Mapping) else {"id": user, **more}
         record = current_record()
-        if record is not None:
-            record.user_id = None if known.get("id") is None else str(known["id"])
-        errors = here()
-        if errors is not None and errors.active:
-            self.__getattr__("set_user")(known if user is not None else None)
+        if record is None:
+            self._library("set_user", known if user is not None else None)
+            return
+        record.user_id = None if known.get("id") is None else str(known["id"])
+        if user is None or set(known) - {"id"} or notes_taken(record) is not None:
+            notes_of(record).user = {} if user is None else {**known, "id": record.user_id}
 
-    def add_breadcrumb(self, *args: Any, **named: Any) -> None:
-        """Leave a trace of what happened before an error, as `sentry_sdk.add_breadcrumb` does."""
+    def set_tag(self, name: str, value: object) -> None:
+        """Set a tag of this request's reports: a short word to search for."""
+        record = current_record()
+        if record is None:
+            self._library("set_tag", name, value)
+        else:
+            notes_of(record).tags[name] = value
+
+    def set_context(self, name: str, values: Mapping[str, object]) -> None:
+        """Add a section to this request's reports: `set_context("order", {"id": 7, "product": "A1"})`."""
+        record = current_record()
+        if record is None:
+            self._library("set_context", name, dict(values))
+        elif name != "trace":  # it links reports and traces
+            notes_of(record).contexts[name] = dict(values)
+
+    def set_extra(self, name: str, value: object) -> None:
+        """Add a value to this request's reports."""
+        record = current_record()
+        if record is None:
+            self._library("set_extra", name, value)
+        else:
+            notes_of(record).extra[name] = value
+
+    def add_breadcrumb(
+        self, crumb: Mapping[str, Any] | None = None, hint: Mapping[str, Any] | None = None, **named: Any
+    ) -> None:
+        """Leave a trace of what happened before an error, in the words of `sentry_sdk.add_breadcrumb`."""
+        record = current_record()
+        if record is None:
+            self._library("add_breadcrumb", dict(crumb or {}), hint, **named)
+        else:
+            notes_of(record).add_crumb({**(crumb or {}), **named})
+
+    def _library(self, name: str, *args: Any, **named: Any) -> None:
+        """Call the library outside of a request, unless there is no Sentry to tell."""
         errors = here()
         if errors is not None and errors.active:
-            self.__getattr__("add_breadcrumb")(*args, **named)
+            self.__getattr__(name)(*args, **named)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -23,6 +23,9 @@ _SOURCE = frozenset({"context_line", "pre_context", "post_context"})
 """Lines of code say `password = form["password"]`; only a secret's own value is taken out of them."""
 
 
+_LEAST_CARD = 10**12
+"""A whole number below has too few digits to be that of a card."""
+
 _CONSTANT = frozenset({"modules", "sdk", "platform", "type", "event_id", "release", "environment"})
 """Parts of an event that the SDK writes itself, the same for every request: names and versions."""
 
@@ -47,6 +50,8 @@ def _scrub(node: Any, forms: tuple[str, ...], key: str = "") -> Any:
         return {k: _scrub_named(str(k), v, forms) for k, v in node.items()}
     if isinstance(node, list):
         return [_scrub(item, forms, key) for item in node]
+    if type(node) is int and node >= _LEAST_CARD:
+        return REDACTED if redact_text(str(node)) == REDACTED else node
     if not isinstance(node, str):
         return node
     text = hide(node, forms)

@@ -6,15 +6,24 @@ not to count it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import os
+import re
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from time import monotonic
+from pathlib import Path
+from time import monotonic, time
 
 _BURST = 5.0
 _PER_SECOND = 1.0
 _MOST_KINDS = 1000
 
+_TOLD_SECONDS = 60.0
+"""How long what one process of a host has told goes for all of them: they see an outage within seconds."""
+
 Kind = tuple[type[BaseException], str, int]
+
+_NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(slots=True)
@@ -29,12 +38,11 @@ class Storm:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._buckets: dict[Kind, _Bucket] = {}
+        self._buckets: dict[Hashable, _Bucket] = {}
 
-    def admit(self, error: BaseException) -> int | None:
-        """Return how many equal errors were withheld since the last admitted one; None to withhold this one."""
+    def admit(self, kind: Hashable) -> int | None:
+        """Return how many of this kind were withheld since the last admitted one; None to withhold this one."""
         now = self._clock()
-        kind = kind_of(error)
         bucket = self._buckets.get(kind)
         if bucket is None:
             if len(self._buckets) >= _MOST_KINDS:
@@ -48,6 +56,37 @@ class Storm:
         bucket.left -= 1
         withheld, bucket.withheld = bucket.withheld, 0
         return withheld
+
+
+class OncePerHost:
+    """Lets one process speak for all of a host, which see the same outage at the same time."""
+
+    def __init__(self, folder: Callable[[], Path | None]) -> None:
+        self._folder = folder
+
+    def is_first(self, name: str, message: str) -> bool:
+        """Tell whether no process has told of this within the last minute, and remember that this one does."""
+        folder = self._folder()
+        if folder is None:
+            return True
+        what = f"{name}\0{_NUMBERS.sub('', message)}".encode()
+        path = folder / f"told-{hashlib.sha256(what).hexdigest()[:16]}"
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            return self._is_old(path)
+        except OSError:
+            return True  # told twice is better than not at all
+        return True
+
+    def _is_old(self, path: Path) -> bool:
+        try:
+            if 0 <= time() - path.lstat().st_mtime < _TOLD_SECONDS:
+                return False
+            os.utime(path, follow_symlinks=False)
+        except OSError:
+            return True
+        return True
 
 
 def kind_of(error: BaseException) -> Kind:

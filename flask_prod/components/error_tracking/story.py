@@ -1,17 +1,25 @@
-"""What a request was about, in Sentry's words."""
+"""What a request was about, in Sentry's words, and what of it must not be told."""
 
 from __future__ import annotations
 
+import binascii
+import hashlib
+import re
+from base64 import b64decode
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from flask_prod.core.record import RequestRecord
-from flask_prod.core.redaction import redact_query
+from flask_prod.core.redaction import redact_query, secrets_held, secrets_sent, secrets_under
+
+from .notes import notes_taken
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _LEFT_OUT = frozenset({"Cookie", "X-Forwarded-For", "X-Real-Ip", "Forwarded"})
+_TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def transaction_name(record: RequestRecord) -> str:
@@ -19,9 +27,58 @@ def transaction_name(record: RequestRecord) -> str:
     return record.route or "unmatched"
 
 
-def describe(record: RequestRecord) -> dict[str, Any]:
-    """Return the parts of an event that come from the request."""
+def trace_of(record: RequestRecord) -> str:
+    """Return the id of the trace that the request belongs to, by which its reports are found from its trace.
+
+    It is the tracing room's, else the one that the caller's Sentry goes by, else the request's own id.
+    """
+    if record.trace_id:
+        return record.trace_id
+    caller = str(record.environ.get("HTTP_SENTRY_TRACE", "")).strip()[:32]
+    if _TRACE_ID.fullmatch(caller):
+        return caller
+    plain = record.request_id.replace("-", "").lower()
+    return plain if _TRACE_ID.fullmatch(plain) else hashlib.sha256(record.request_id.encode()).hexdigest()[:32]
+
+
+def describe(record: RequestRecord, span_id: str = "") -> dict[str, Any]:
+    """Return the parts of an event that come from the request, or from the job that runs in its name."""
+    trace_id = trace_of(record)
     described: dict[str, Any] = {
+        "tags": {"request_id": record.request_id, "trace_id": trace_id},
+        "contexts": {"trace": {"trace_id": trace_id, "span_id": span_id or record.span_id or trace_id[:16]}},
+        "extra": dict(record.extra or ()),
+    }
+    if record.method != "JOB":
+        described.update(_request(record))
+    if record.status:
+        described["tags"].update(status=str(record.status), outcome=record.outcome)
+    if record.user_id is not None:
+        described["user"] = {"id": record.user_id}
+    notes = notes_taken(record)
+    if notes is not None:
+        if notes.user:
+            described["user"] = {**notes.user, **described.get("user", {})}
+        described["tags"].update(notes.tags)
+        described["contexts"].update(notes.contexts)
+        described["extra"].update(notes.extra)
+        described["breadcrumbs"] = {"values": list(notes.crumbs)}
+    return described
+
+
+def secrets_of_request(record: RequestRecord) -> set[str]:
+    """Return what the request sent that is secret: credentials, cookies, values of its query and of its body."""
+    environ = record.environ
+    return {*secrets_sent(environ), *_secrets_of_body(environ), *_password(environ)}
+
+
+def secrets_of_error(error: BaseException) -> Iterator[str]:
+    """Yield what the variables behind *error* hold under a secret's name, also deeper than a report shows."""
+    return secrets_held(error)
+
+
+def _request(record: RequestRecord) -> dict[str, Any]:
+    return {
         "transaction": transaction_name(record),
         "transaction_info": {"source": "route"},
         "request": {
@@ -30,15 +87,28 @@ def describe(record: RequestRecord) -> dict[str, Any]:
             "query_string": redact_query(record.environ.get("QUERY_STRING", "")),
             "headers": dict(_headers(record.environ)),
         },
-        "tags": {"request_id": record.request_id, "status": str(record.status), "outcome": record.outcome},
     }
-    if record.user_id is not None:
-        described["user"] = {"id": record.user_id}
-    if record.extra:
-        described["extra"] = dict(record.extra)
-    return described
 
 
 def _headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     named = ((key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key[:5] == "HTTP_")
     return [(name, str(value)) for name, value in named if name not in _LEFT_OUT]
+
+
+def _secrets_of_body(environ: WSGIEnvironment) -> Iterator[str]:
+    """Yield secrets of the body as far as the application has read it; it is not read for this."""
+    request = environ.get("werkzeug.request")
+    read = getattr(request, "__dict__", {})
+    if "form" in read:
+        yield from secrets_under(dict(read["form"].lists()))
+    for parsed in read.get("_cached_json", ()):
+        yield from secrets_under(parsed)
+
+
+def _password(environ: WSGIEnvironment) -> Iterator[str]:
+    scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            yield b64decode(value).decode(errors="replace").partition(":")[2]
+        except (binascii.Error, ValueError):
+            return
