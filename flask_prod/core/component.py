@@ -31,7 +31,8 @@ class Stage(IntEnum):
     """Where in the one pass a step is asked; pipeline.py runs the stages in this order.
 
     Stages before `HTTPS` run at WSGI level, before Flask builds a context. The others run after routing and
-    before the application's own before_request functions.
+    before the application's own before_request functions. Two are asked about some requests only: `PREFLIGHT`
+    about those by OPTIONS, `HTTPS` about those by plain HTTP.
     """
 
     PROXY = 1
@@ -48,11 +49,13 @@ class Step:
     """A guard: asked at its stage, it lets the request pass (None) or answers it.
 
     A returned HTTPException is raised where Flask can still show the user's own error handlers; at WSGI level it
-    is rendered by the error pages.
+    is rendered by the error pages. With a `path` the step is asked only about paths that begin with it: at the
+    stages PROXY and IDENTITY other requests then do not pay for it.
     """
 
     stage: Stage
     ask: Callable[[RequestRecord], Response | HTTPException | None]
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from random import Random
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from flask import Flask, request
 from flask.signals import got_request_exception
@@ -24,44 +21,50 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
 from .client import READ_AT_ONCE, eager
-from .component import Contribution, HeaderList, Stage, Step
-from .record import RECORD_KEY, RequestRecord, enter, leave
+from .component import Contribution, Stage, Step
+from .exchange import Exchange, Shapes
+from .record import RECORD_KEY, RequestRecord, current
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-    from werkzeug.routing import Rule
 
 logger = logging.getLogger(__name__)
 
-ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
 Ask: TypeAlias = Callable[[RequestRecord], Response | HTTPException | None]
+
+_IDS_AT_ONCE = 128
+
+_CHOOSY = (Stage.PREFLIGHT, Stage.HTTPS)
+"""Stages that concern only some requests: those by OPTIONS, and those by plain HTTP."""
 
 
 class Pipeline:
-    """Runs the contributions of one application around its requests."""
+    """Runs the contributions of one application around its requests.
+
+    What every request comes through is written for few calls: `serve`, and in exchange.py `begin` and `close`.
+    """
 
     def __init__(
         self, app: Flask, contributions: Mapping[str, Contribution[Any]], start: Callable[[], None]
     ) -> None:
         self._app = app
-        steps = sorted(
-            (step for contribution in contributions.values() for step in contribution.steps),
-            key=lambda step: step.stage,
-        )
+        steps = [step for contribution in contributions.values() for step in contribution.steps]
         self._arriving = _asks(steps, Stage.PROXY, Stage.IDENTITY)
         self._entering = _asks(steps, Stage.HOST, Stage.PREFLIGHT)
         self._routed = _asks(steps, Stage.HTTPS, Stage.CACHE)
-        self._headers = _hooks(contributions, "headers")
-        self._observers = _hooks(contributions, "observe")
+        self.headers = _hooks(contributions, "headers")
+        self.observers = _hooks(contributions, "observe")
         self._render = next((c.render for c in contributions.values() if c.render), render_plainly)
         self._paths, self._subtrees = _split(contributions)
+        self._own = (*self._paths, *self._subtrees, *(step.path for step in steps if step.path))
+        self.shapes = Shapes()
         self._begin_process = start
         self.after_fork()
 
     def after_fork(self) -> None:
         """Begin anew: a forked child has started nothing yet and must not repeat its parent's request ids."""
         self._start: Callable[[], None] | None = self._begin_process
-        self._new_id = _request_ids()
+        self._ids: list[str] = []
 
     def attach(self) -> None:
         """Put the pass around the application and its routed part in front of the application's own hooks."""
@@ -72,50 +75,64 @@ class Pipeline:
         self._preprocess_request = app.preprocess_request
         # Instance attributes, as Flask's own documentation does with wsgi_app. An exception is seen here before
         # any handler of the user turns it into an answer; the signal sees those that come from elsewhere.
-        app.wsgi_app = self  # type: ignore[method-assign]
+        app.wsgi_app = self.serve  # type: ignore[method-assign]
         app.handle_user_exception = self._note_exception  # type: ignore[method-assign, assignment]
         app.make_response = self._draw  # type: ignore[method-assign, assignment]
         app.test_client_class = eager(app.test_client_class)
         got_request_exception.connect(self._note_signal, app)
         app.preprocess_request = self._preprocess  # type: ignore[method-assign]
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def serve(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request: the whole pass."""
         if self._start is not None:
             start, self._start = self._start, None
             start()
-        record = RequestRecord(environ, self._new_id(), perf_counter())
-        environ[RECORD_KEY] = record
-        enter(record)
+        try:
+            request_id = self._ids.pop()
+        except IndexError:
+            request_id = self._draw_ids()
+        record = environ[RECORD_KEY] = RequestRecord(environ, request_id, perf_counter())
+        outer = current.get()
+        if outer is not None:
+            record.outer = outer
+        current.set(record)
         exchange = Exchange(self, record, start_response)
         try:
-            self._serve(exchange)
+            answer = self._ask_entering(record)
+            exchange.body = (self._wsgi if answer is None else answer)(environ, exchange.begin)
+        except Exception as error:
+            exchange.body = self._crash(exchange, error)
         except BaseException:
             exchange.close()
             raise
         return exchange.read() if READ_AT_ONCE in environ and exchange.is_whole else exchange
 
-    def _serve(self, exchange: Exchange) -> None:
-        record = exchange.record
-        try:
-            serve = self._ask_arriving(record) or self._wsgi
-            exchange.body = serve(record.environ, exchange.begin)
-        except Exception as error:
-            exchange.body = self._crash(exchange, error)
+    def _draw_ids(self) -> str:
+        """Fill the list of request ids and return one: 32 random hex digits, good for trace ids too.
+
+        Many at once, because urandom is a system call; a list, because its pop is safe for threads.
+        """
+        digits = os.urandom(16 * _IDS_AT_ONCE).hex()
+        ids = [digits[start : start + 32] for start in range(0, len(digits), 32)]
+        request_id = ids.pop()
+        self._ids = ids
+        return request_id
 
     def is_operational(self, path: str) -> bool:
         """Tell whether *path* is a probe or a scrape."""
         return path in self._paths or any(path.startswith(subtree) for subtree in self._subtrees)
 
-    def _ask_arriving(self, record: RequestRecord) -> WSGIApplication | None:
-        for ask in self._arriving:
+    def _ask_entering(self, record: RequestRecord) -> WSGIApplication | None:
+        """Ask the steps before Flask; paths of the kit's own make a request operational."""
+        own = record.path.startswith(self._own)
+        for ask in self._arriving.all if own else self._arriving.most:
             answer = ask(record)
             if answer is not None:
                 return self._as_response(record, answer)
-        if record.path in self._paths or (self._subtrees and self.is_operational(record.path)):
+        if own and self.is_operational(record.path):
             record.operational = True
             return None
-        for ask in self._entering:
+        for ask in self._entering.all if record.method == "OPTIONS" else self._entering.most:
             answer = ask(record)
             if answer is not None:
                 return self._as_response(record, answer)
@@ -123,18 +140,20 @@ class Pipeline:
 
     def _preprocess(self) -> Any:
         """Ask the routed steps first, for every path, matched or not; then the application's own hooks."""
-        current = request._get_current_object()  # type: ignore[attr-defined]  # once; each use of the proxy costs
-        record: RequestRecord | None = current.environ.get(RECORD_KEY)
-        answer = self._ask_routed(record, current.url_rule) if record is not None else None
-        return self._preprocess_request() if answer is None else answer
+        current_request = request._get_current_object()  # type: ignore[attr-defined]  # once; the proxy costs
+        record: RequestRecord | None = current_request.environ.get(RECORD_KEY)
+        if record is not None:
+            rule = current_request.url_rule
+            if rule is not None:
+                record.endpoint = rule.endpoint
+                record.route = rule.rule
+            answer = None if record.operational else self._ask_routed(record)
+            if answer is not None:
+                return answer
+        return self._preprocess_request()
 
-    def _ask_routed(self, record: RequestRecord, rule: Rule | None) -> Response | None:
-        if rule is not None:
-            record.endpoint = rule.endpoint
-            record.route = rule.rule
-        if record.operational:
-            return None
-        for ask in self._routed:
+    def _ask_routed(self, record: RequestRecord) -> Response | None:
+        for ask in self._routed.most if record.scheme == "https" else self._routed.all:
             answer = ask(record)
             if isinstance(answer, HTTPException):
                 raise answer
@@ -151,7 +170,8 @@ class Pipeline:
             record = request.environ.get(RECORD_KEY)
             if record is not None:
                 value = self._render(record, value)
-        return cast(Response, self._make_response(value))
+        response: Response = self._make_response(value)
+        return response
 
     def _note_exception(self, error: Exception) -> Any:
         _note(request.environ.get(RECORD_KEY), error)
@@ -164,106 +184,17 @@ class Pipeline:
         """Answer what escaped Flask (PROPAGATE_EXCEPTIONS, a raising teardown), unless a test wants to see it."""
         record = exchange.record
         _note(record, error)
-        if self._app.testing or self._app.debug:
-            record.outcome = "crashed"
-            record.status = record.status or 500
-            raise error
-        logger.error("%s %s crashed", record.method, record.path, exc_info=error)
-        response = self._render(record, InternalServerError(original_exception=error))
-        return response(record.environ, exchange.begin_again if exchange.started else exchange.begin)
-
-    def add_headers(self, record: RequestRecord, headers: HeaderList) -> None:
-        """Let every room add its headers."""
-        for add in self._headers:
-            try:
-                add(record, headers)
-            except Exception:
-                logger.exception("headers of %s failed", add)
-
-    def observe(self, record: RequestRecord) -> None:
-        """Tell every observer that the request has ended."""
-        for observe in self._observers:
-            try:
-                observe(record)
-            except Exception:
-                logger.exception("observer %s failed", observe)
-
-
-class Exchange:
-    """One answer on its way out: sees its start, counts its bytes, and closes its record."""
-
-    __slots__ = ("_done", "_pipeline", "_start_response", "body", "headers", "record", "started")
-
-    def __init__(self, pipeline: Pipeline, record: RequestRecord, start_response: StartResponse) -> None:
-        self._pipeline = pipeline
-        self._start_response = start_response
-        self._done = False
-        self.record = record
-        self.started = False
-        self.body: Iterable[bytes] = ()
-        self.headers: HeaderList = []
-
-    @property
-    def is_whole(self) -> bool:
-        """True unless the answer is a stream of unknown length."""
-        return any(name.lower() == "content-length" for name, _ in self.headers)
-
-    def read(self) -> list[bytes]:
-        """Read the body and end the record at once, so that a test sees what its request left behind."""
         try:
-            return list(self)
-        finally:
-            self.close()
-
-    def begin(self, status: str, headers: HeaderList, exc_info: ExcInfo = None) -> Callable[[bytes], object]:
-        """Add the kit's headers and start the answer."""
-        self.started = True
-        self.headers = headers
-        self.record.status = int(status[:3])
-        headers.append(("X-Request-ID", self.record.request_id))
-        self._pipeline.add_headers(self.record, headers)
-        if exc_info is None:
-            return self._start_response(status, headers)
-        return self._start_response(status, headers, exc_info)
-
-    def begin_again(
-        self, status: str, headers: HeaderList, _exc_info: ExcInfo = None
-    ) -> Callable[[bytes], object]:
-        """Replace an answer of which nothing has been sent yet, by the exception that is being handled."""
-        return self.begin(status, headers, sys.exc_info())
-
-    def __iter__(self) -> Iterator[bytes]:
-        record = self.record
-        try:
-            for chunk in self.body:
-                record.bytes_sent += len(chunk)
-                yield chunk
-            self._done = True
-        except GeneratorExit:
+            if self._app.testing or self._app.debug:
+                record.outcome = "crashed"
+                record.status = record.status or 500
+                raise error
+            logger.error("%s %s crashed", record.method, record.path, exc_info=error)
+            response = self._render(record, InternalServerError(original_exception=error))
+            return response(record.environ, exchange.begin_again if exchange.started else exchange.begin)
+        except BaseException:
+            exchange.close()
             raise
-        except BaseException as error:
-            record.outcome = "crashed"
-            record.error = error
-            self._done = True
-            raise
-
-    def close(self) -> None:
-        """Close the body and end the record; servers call it whether or not the body was read to its end."""
-        record = self.record
-        if record.environ.pop(RECORD_KEY, None) is None:
-            return
-        try:
-            close = getattr(self.body, "close", None)
-            if close is not None:
-                close()
-        finally:
-            if not self._done and record.outcome == "ok" and self.body:
-                record.outcome = "aborted"
-            if record.status < 500 and record.outcome != "crashed":
-                record.error = None
-            record.duration = perf_counter() - record.started
-            self._pipeline.observe(record)
-            leave(record)
 
 
 def render_plainly(record: RequestRecord, error: HTTPException) -> Response:
@@ -271,8 +202,28 @@ def render_plainly(record: RequestRecord, error: HTTPException) -> Response:
     return error.get_response(record.environ)
 
 
-def _asks(steps: Collection[Step], first: Stage, last: Stage) -> tuple[Ask, ...]:
-    return tuple(step.ask for step in steps if first <= step.stage <= last)
+class _Asks(NamedTuple):
+    """The steps of some stages: all of them, and those that most requests are asked about."""
+
+    all: tuple[Ask, ...]
+    most: tuple[Ask, ...]
+
+
+def _asks(steps: Iterable[Step], first: Stage, last: Stage) -> _Asks:
+    found = sorted((step for step in steps if first <= step.stage <= last), key=lambda step: step.stage)
+    return _Asks(tuple(map(_ask, found)), tuple(_ask(step) for step in found if not _concerns_few(step)))
+
+
+def _concerns_few(step: Step) -> bool:
+    return step.stage in _CHOOSY or (bool(step.path) and step.stage <= Stage.IDENTITY)
+
+
+def _ask(step: Step) -> Ask:
+    return _only_at(step.path, step.ask) if step.path else step.ask
+
+
+def _only_at(path: str, ask: Ask) -> Ask:
+    return lambda record: ask(record) if record.path.startswith(path) else None
 
 
 def _hooks(contributions: Mapping[str, Contribution[Any]], what: str) -> tuple[Callable[..., None], ...]:
@@ -291,9 +242,3 @@ def _note(record: RequestRecord | None, error: BaseException) -> None:
     expected = isinstance(error, HTTPException) and (error.code or 500) < 500
     if record is not None and record.error is None and not expected:
         record.error = error
-
-
-def _request_ids() -> Callable[[], str]:
-    """Return a source of 32 random hex digits, good for trace ids too; urandom is a system call."""
-    draw = Random(os.urandom(32)).getrandbits  # noqa: S311  # ids are no secrets
-    return lambda: f"{draw(128):032x}"

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 RECORD_KEY = "flask_prod.record"
 """Where the record lies in the WSGI environment."""
 
-_current: ContextVar[RequestRecord | None] = ContextVar("flask_prod_record", default=None)
+current: ContextVar[RequestRecord | None] = ContextVar("flask_prod_record", default=None)
+"""The record of the request that this thread or task is serving; the pass sets it, everybody else asks
+`current_record`."""
 
 
 class RequestRecord:
@@ -19,6 +21,8 @@ class RequestRecord:
 
     `outcome` is "ok", "aborted" (the client left before the end) or "crashed" (an exception ended it).
     `route` is the rule that matched, None when none did. `error` is the exception behind a 5xx answer.
+    `answered` are the names, in lower case, of the headers that the application itself answered with, and
+    `content_type` is one of them; both are there when rooms add their headers.
     `trace_id` and `span_id` are the lower-case hex of W3C trace context, empty without traces; `sampled` says that
     the request's spans are kept, and `span` is the tracing room's own.
     """
@@ -32,6 +36,8 @@ class RequestRecord:
     duration: float = 0.0
     outcome: str = "ok"
     error: BaseException | None = None
+    answered: frozenset[str] = frozenset()
+    content_type: str = ""
     user_id: str | None = None
     trace_id: str = ""
     span_id: str = ""
@@ -61,18 +67,18 @@ class RequestRecord:
 
 def current_record() -> RequestRecord | None:
     """Return the record of the request that this thread or task is serving, None outside of one."""
-    return _current.get()
+    return current.get()
 
 
 def enter(record: RequestRecord) -> None:
     """Make *record* the current one, remembering the one it is nested in (a test client inside a view)."""
-    outer = _current.get()
+    outer = current.get()
     if outer is not None:
         record.outer = outer
-    _current.set(record)
+    current.set(record)
 
 
 def leave(record: RequestRecord) -> None:
     """End *record*; a body closed late or in another context must not disturb the request served now."""
-    if _current.get() is record:
-        _current.set(record.outer)
+    if current.get() is record:
+        current.set(record.outer)

@@ -7,8 +7,9 @@ from typing import Any
 
 from flask import Flask
 
-from flask_prod.core.component import Component, Contribution, Installed
+from flask_prod.core.component import Component, Contribution, HeaderList, Installed
 from flask_prod.core.kit import Kit
+from flask_prod.core.record import RequestRecord
 from flask_prod.core.registry import AnyComponent
 from flask_prod.core.settings import Section
 
@@ -45,3 +46,11 @@ def app_with(*rooms: AnyComponent, **config: Any) -> Flask:
     app.config.update(ENVIRONMENT="test", **config)
     kit_of(*rooms).init_app(app)
     return app
+
+
+def answered(record: RequestRecord, headers: HeaderList) -> RequestRecord:
+    """Write into a record what the pass does when an application begins to answer with *headers*."""
+    values = {name.lower(): value for name, value in headers}
+    record.answered = frozenset(values)
+    record.content_type = values.get("content-type", "")
+    return record

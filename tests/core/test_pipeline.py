@@ -105,7 +105,7 @@ def test_step_answers_at_every_stage(watch: Watch, stage: Stage) -> None:
     """A refusal at any stage is the answer, with the headers of every room, and is observed."""
     app = app_watched(watch, Step(stage, refuse(TooManyRequests())))
 
-    answer = app.test_client().get("/")
+    answer = app.test_client().options("/")
 
     assert answer.status_code == watch.last.status == 429
     assert answer.headers["X-Seen"] == "/"
@@ -118,9 +118,40 @@ def test_steps_run_in_the_order_of_their_stages(watch: Watch) -> None:
     def step(stage: Stage) -> Step:
         return Step(stage, lambda record: seen.append(stage))
 
-    app_watched(watch, *(step(stage) for stage in reversed(Stage))).test_client().get("/")
+    app_watched(watch, *(step(stage) for stage in reversed(Stage))).test_client().options("/")
 
     assert seen == list(Stage)
+
+
+@pytest.mark.parametrize(
+    ("stage", "method", "scheme", "asked"),
+    [
+        (Stage.PREFLIGHT, "GET", "http", False),
+        (Stage.PREFLIGHT, "OPTIONS", "https", True),
+        (Stage.HTTPS, "GET", "http", True),
+        (Stage.HTTPS, "GET", "https", False),
+        (Stage.LIMIT, "GET", "https", True),
+    ],
+)
+def test_stages_that_concern_some_requests(
+    watch: Watch, stage: Stage, method: str, scheme: str, asked: bool
+) -> None:
+    """Preflights come by OPTIONS, and what comes by HTTPS needs no redirect; no other request pays for that."""
+    app = app_watched(watch, Step(stage, refuse(TooManyRequests())))
+
+    answer = app.test_client().open("/", method=method, base_url=f"{scheme}://shop.example")
+
+    assert (answer.status_code == 429) is asked
+
+
+@pytest.mark.parametrize("stage", list(Stage))
+def test_step_of_one_path(watch: Watch, stage: Stage) -> None:
+    """A step with a path is asked about it and what begins with it, at every stage, and about nothing else."""
+    app = app_watched(watch, Step(stage, refuse(TooManyRequests()), "/items/"))
+
+    answers = [app.test_client().options(path).status_code for path in ("/items/7", "/", "/livex")]
+
+    assert [status == 429 for status in answers] == [True, False, False]
 
 
 def test_routed_step_comes_before_the_applications_own_hooks(watch: Watch) -> None:

@@ -34,6 +34,7 @@ _MOST_ORIGINS = 1024
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0-9!#$%&'*+.^_`|~-]+)*", re.ASCII)
 _LONGEST_REQUEST = 1024
 _ACAO = ACL_ORIGIN.lower()
+_VARY = ("Vary", "Origin")
 _PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
@@ -145,7 +146,8 @@ class CorsPass:
         self._rules = tuple(sorted(rules, key=lambda rule: -rule.path.count("/")))
         self._route = route
         self._find_decorated = decorated
-        self._decorated: dict[str, Rule | None] = {}
+        self._everywhere = self._rules[0].rule if len(self._rules) == 1 and not self._rules[0].path else None
+        self._known: dict[str | None, Rule | None] = {}
 
     def ask(self, record: RequestRecord) -> Response | None:
         """Answer a valid preflight; one that is not goes on as any other request, and gets no CORS headers."""
@@ -166,36 +168,23 @@ class CorsPass:
 
     def add(self, record: RequestRecord, headers: HeaderList) -> None:
         """Add what the origin is allowed; a view that decided itself is left alone, and Vary is always there."""
-        rule = self._rule(record.path, record.endpoint)
+        rule = self._known.get(record.endpoint) or self._rule(record.path, record.endpoint)
         if rule is None or record.operational:
             return
-        decided = False
-        vary = -1
-        for index, (name, value) in enumerate(headers):
-            size = len(name)
-            if size == 4 and name.lower() == "vary":
-                vary = index if vary < 0 or "origin" in value.lower() else vary
-            elif size == 27 and name.lower() == _ACAO:
-                decided = True
-
-        if not decided and not (record.method == "OPTIONS" and _REQUESTED in record.environ):
+        answered = record.answered
+        if _ACAO not in answered and not (record.method == "OPTIONS" and _REQUESTED in record.environ):
             headers += rule.answer(record.environ.get("HTTP_ORIGIN")) or ()
-        if vary < 0:
-            headers.append(("Vary", "Origin"))
+        if "vary" in answered:
+            add_vary(headers)
         else:
-            headers[vary] = (headers[vary][0], vary_by_origin(headers[vary][1]))
+            headers.append(_VARY)
 
     def _rule(self, path: str, endpoint: str | None) -> Rule | None:
-        if endpoint is not None:
-            if endpoint not in self._decorated:
-                self._decorated[endpoint] = self._find_decorated(endpoint)
-            own = self._decorated[endpoint]
-            if own is not None:
-                return own
-        for rule in self._rules:
-            if rule.covers(path):
-                return rule.rule
-        return None
+        """Return the rule of a view under `@cross_origin`, else that of the path."""
+        if endpoint not in self._known:
+            own = self._find_decorated(endpoint) if endpoint is not None else None
+            self._known[endpoint] = own or self._everywhere
+        return self._known[endpoint] or next((rule.rule for rule in self._rules if rule.covers(path)), None)
 
 
 _REQUESTED = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
@@ -212,6 +201,13 @@ def read_preflight(record: RequestRecord) -> Preflight | None:
         return None
     private = environ.get("HTTP_ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK", "")
     return Preflight(origin, method, headers, "true" if private == "true" else "")
+
+
+def add_vary(headers: HeaderList) -> None:
+    """Say that the answer varies by origin, in the Vary that names it already, else in the first."""
+    places = [index for index, (name, _) in enumerate(headers) if name.lower() == "vary"]
+    place = next((index for index in places if "origin" in headers[index][1].lower()), places[0])
+    headers[place] = (headers[place][0], vary_by_origin(headers[place][1]))
 
 
 def vary_by_origin(value: str) -> str:

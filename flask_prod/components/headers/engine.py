@@ -31,10 +31,15 @@ _ANCESTORS = {"DENY": "'none'", "SAMEORIGIN": "'self'"}
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The headers of one endpoint; `page_parts` is the page's policy cut where a nonce belongs."""
+    """The headers of one endpoint; `page_parts` is the page's policy cut where a nonce belongs.
+
+    `secure_api` and `plain_api` are all that an answer gets which is no page: nearly every one of an API.
+    """
 
     secure: Pairs
     plain: Pairs
+    secure_api: Pairs
+    plain_api: Pairs
     names: frozenset[str]
     policy_name: str
     page: str
@@ -64,26 +69,16 @@ class HeaderPlans:
     def add(self, record: RequestRecord, headers: HeaderList) -> None:
         """Append what the answer lacks; what the view set itself stays as it is."""
         plan = self._plans.get(record.endpoint) or self.plan(record.endpoint)
-        content_type = ""
-        names = []
-        for name, value in headers:
-            name = name.lower()
-            names.append(name)
-            if name == "content-type":
-                content_type = value
-
-        wanted = plan.secure if record.scheme == "https" else plan.plain
-        policy = _policy(plan, record, content_type)
-        if plan.names.isdisjoint(names):
-            headers += wanted
+        secure = record.scheme == "https"
+        if not plan.names.isdisjoint(record.answered):
+            headers += _lacking(plan, record, plan.secure if secure else plan.plain)
+        elif record.status == _NOT_MODIFIED or record.content_type.startswith(_PAGES):
+            headers += plan.secure if secure else plan.plain
+            policy = _policy(plan, record)
             if policy:
                 headers.append((plan.policy_name, policy))
-            return
-        if "x-frame-options" in names:
-            policy = _without_ancestors(policy)
-        present = frozenset(names)
-        wanted = (*wanted, (plan.policy_name, policy)) if policy else wanted
-        headers += [pair for pair in wanted if pair[0].lower() not in present]
+        else:
+            headers += plan.secure_api if secure else plan.plain_api
 
     def _build(self, overrides: Options) -> Plan:
         options = {**self._options, **overrides}
@@ -102,10 +97,14 @@ class HeaderPlans:
         nonce_headers = ask_library({**options, "content_security_policy": policy}, nonce=_NONCE)
         api_headers = ask_library({**options, "content_security_policy": api})
         secure = (*(pair for pair in page_headers if pair[0] not in CSP), *self._extra)
+        plain = tuple(pair for pair in secure if pair[0] != HSTS)
         policy_name = CSP[bool(options["content_security_policy_report_only"])]
+        api_policy = tuple(pair for pair in api_headers if pair[0] == policy_name and pair[1])
         return Plan(
             secure=secure,
-            plain=tuple(pair for pair in secure if pair[0] != HSTS),
+            plain=plain,
+            secure_api=(*secure, *api_policy),
+            plain_api=(*plain, *api_policy),
             names=frozenset(name.lower() for name in (*(name for name, _ in secure), policy_name)),
             policy_name=policy_name,
             page=dict(page_headers).get(policy_name, ""),
@@ -174,10 +173,19 @@ def nonce_sections(policy: Mapping[str, str]) -> list[str]:
     return [name for name in names if "'unsafe-inline'" not in policy[name] and "'none'" not in policy[name]]
 
 
-def _policy(plan: Plan, record: RequestRecord, content_type: str) -> str:
+def _lacking(plan: Plan, record: RequestRecord, wanted: Pairs) -> Pairs:
+    """Return what an answer lacks of which the view set a part itself."""
+    policy = _policy(plan, record)
+    if "x-frame-options" in record.answered:
+        policy = _without_ancestors(policy)
+    wanted = (*wanted, (plan.policy_name, policy)) if policy else wanted
+    return tuple(pair for pair in wanted if pair[0].lower() not in record.answered)
+
+
+def _policy(plan: Plan, record: RequestRecord) -> str:
     if record.status == _NOT_MODIFIED:
         return ""  # the browser would put it into the place of the stored page's policy
-    if not content_type.startswith(_PAGES):
+    if not record.content_type.startswith(_PAGES):
         return plan.api
     return plan.page if record.nonce is None else record.nonce.join(plan.page_parts)
 

@@ -42,7 +42,7 @@ class Health(Component[HealthSettings, HealthHandle]):
         path = settings.path
         return Contribution(
             handle=handle,
-            steps=(Step(Stage.IDENTITY, probes.ask),),
+            steps=(Step(Stage.IDENTITY, probes.ask, path),),
             operational=(path, f"{path}/live", f"{path}/ready", f"{path}/"),
             start=handle.start,
             after_fork=handle.after_fork,

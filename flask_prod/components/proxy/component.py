@@ -7,7 +7,7 @@ from flask import Flask
 from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
 from flask_prod.core.errors import ConfigError
 
-from .engine import AllowedHosts, DirectPeer, TrustedHops, adopt_request_id, host_problems
+from .engine import AllowedHosts, DirectPeer, TrustedHops, host_problems
 from .settings import ProxySettings
 
 
@@ -26,7 +26,7 @@ class Proxy(Component[ProxySettings, None]):
         steps: list[Step] = []
         if kit.service.trusted_proxies:
             hops = TrustedHops(kit.service.trusted_proxies, settings.forwarded_headers)
-            steps += [Step(Stage.PROXY, hops.ask), Step(Stage.IDENTITY, adopt_request_id)]
+            steps.append(Step(Stage.PROXY, hops.ask))
         else:
             steps.append(Step(Stage.PROXY, DirectPeer(kit.emit).ask))
         if kit.service.allowed_hosts:

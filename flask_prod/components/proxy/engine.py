@@ -7,10 +7,10 @@ it came from the client.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from werkzeug.exceptions import BadRequest
 
@@ -39,6 +39,9 @@ _MAPPED = bytes(10) + b"\xff\xff"
 _LONGEST_HOST = 261
 """255 bytes of a name (RFC 1035, 2.3.4), a colon and a port; keeps the cache of verdicts small."""
 
+_MOST_HEARD, _LONGEST_SAID = 4096, 256
+"""A cache is emptied when it is full, and long headers stay out: at most about 3 MB, whatever clients send."""
+
 _SCHEMES = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
@@ -57,7 +60,7 @@ class DirectPeer:
         would write `https:///` into redirects.
         """
         environ = record.environ
-        environ[PEER_KEY] = record.client = environ["REMOTE_ADDR"] = _peer(environ)
+        environ[PEER_KEY] = record.client = environ["REMOTE_ADDR"] = _canonical_peer(record.client)
         for name in FORWARDED:
             if name in environ:
                 del environ[name]
@@ -80,57 +83,88 @@ class DirectPeer:
         return True
 
 
+class Heard(NamedTuple):
+    """What the headers of a request come to: its client, scheme and host, and what changes in its environment."""
+
+    client: str
+    scheme: str
+    host: str
+    changes: Mapping[str, str]
+    valid: bool
+
+
+Said: TypeAlias = tuple[str, str, str, str | None, str | None, str | None, str | None]
+"""Peer, scheme and host of the connection; then forwarded for, proto, host and port."""
+
+
 class TrustedHops:
     """The step behind *hops* proxies; *headers* names which of for, proto, host and port they set."""
 
     def __init__(self, hops: int, headers: Collection[str] = ("for", "proto", "host", "port")) -> None:
         self._hops = hops
-        self._for = "for" in headers
-        self._proto = "proto" in headers
-        self._host = "host" in headers
-        self._port = "port" in headers
+        self._for, self._proto, self._host, self._port = (
+            f"HTTP_X_FORWARDED_{name.upper()}" if name in headers else ""
+            for name in ("for", "proto", "host", "port")
+        )
+        self._heard: dict[Said, Heard] = {}
 
     def ask(self, record: RequestRecord) -> BadRequest | None:
-        """Give the record the client, scheme and host that the outermost trusted proxy saw."""
+        """Give the record the client, scheme and host that the outermost trusted proxy saw, and its request id."""
         environ = record.environ
-        if environ.get("HTTP_HOST") == "":
+        get = environ.get
+        if get("HTTP_HOST") == "":
             del environ["HTTP_HOST"]
-        environ[PEER_KEY] = peer = _peer(environ)
-        client = canonical_address(self._entry(environ, "HTTP_X_FORWARDED_FOR")) if self._for else ""
-        record.client = environ["REMOTE_ADDR"] = client or peer
+        scheme = connection_scheme(environ) if record.scheme == "https" else record.scheme
+        said: Said = (
+            record.client, scheme, record.host, get(self._for), get(self._proto), get(self._host), get(self._port)
+        )  # fmt: skip
+        heard = self._heard.get(said) or self._hear(said)
+        record.client, record.scheme, record.host, changes, valid = heard
+        environ.update(changes)
+        if "HTTP_X_REQUEST_ID" in environ:
+            adopt_request_id(record)
+        return None if valid else _not_a_host(record)
 
-        scheme = self._entry(environ, "HTTP_X_FORWARDED_PROTO").lower() if self._proto else ""
-        record.scheme = environ["wsgi.url_scheme"] = _SCHEMES.get(scheme) or connection_scheme(environ)
+    def _hear(self, said: Said) -> Heard:
+        """Read the headers; clients come again, and what short ones say is kept."""
+        heard = self._read(said)
+        if sum(map(len, filter(None, said))) <= _LONGEST_SAID:
+            if len(self._heard) >= _MOST_HEARD:
+                self._heard.clear()
+            self._heard[said] = heard
+        return heard
 
-        host = self._entry(environ, "HTTP_X_FORWARDED_HOST") if self._host else ""
-        port = self._entry(environ, "HTTP_X_FORWARDED_PORT") if self._port else ""
-        if (host or port) and not self._move(record, host or record.host, port):
-            return _not_a_host(record)
-        return None if is_host(record.host) else _not_a_host(record)
+    def _read(self, said: Said) -> Heard:
+        peer, scheme, host, *forwarded = said
+        said_for, said_proto, said_host, said_port = map(self._entry, forwarded)
+        peer = _canonical_peer(peer)
+        client = canonical_address(said_for) or peer
+        scheme = _SCHEMES.get(said_proto.lower()) or scheme
+        changes = {PEER_KEY: peer, "REMOTE_ADDR": client, "wsgi.url_scheme": scheme}
+        if said_host or said_port:
+            moved = _moved(said_host or host, said_port, scheme)
+            host = moved.get("HTTP_HOST", "")
+            changes |= moved
+        return Heard(client, scheme, host, changes, is_host(host))
 
-    def _entry(self, environ: WSGIEnvironment, name: str) -> str:
+    def _entry(self, value: str | None) -> str:
         """Return the N-th entry from the right, empty where there are fewer: then no trusted proxy wrote it."""
-        value = environ.get(name)
         if not value:
             return ""
         entries = value.split(",")
         return entries[-self._hops].strip() if len(entries) >= self._hops else ""
 
-    def _move(self, record: RequestRecord, host: str, port: str) -> bool:
-        """Set the host that was asked for; False when it is none."""
-        match = _HOST.fullmatch(host)
-        if match is None:
-            record.host = ""
-            return False
-        if port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536:
-            host = match["name"] if port == _DEFAULT_PORTS[record.scheme] else f"{match['name']}:{port}"
-            environ_port = port
-        else:
-            environ_port = match["port"] or _DEFAULT_PORTS[record.scheme]
-        record.host = record.environ["HTTP_HOST"] = host
-        record.environ["SERVER_NAME"] = match["name"]
-        record.environ["SERVER_PORT"] = environ_port
-        return True
+
+def _moved(host: str, port: str, scheme: str) -> dict[str, str]:
+    """Return the environment of a request for another host; empty when that is none."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return {}
+    environ_port = match["port"] or _DEFAULT_PORTS[scheme]
+    if port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65536:
+        host = match["name"] if port == _DEFAULT_PORTS[scheme] else f"{match['name']}:{port}"
+        environ_port = port
+    return {"HTTP_HOST": host, "SERVER_NAME": match["name"], "SERVER_PORT": environ_port}
 
 
 class AllowedHosts:
@@ -228,8 +262,7 @@ def host_problems(allowed: Iterable[str]) -> Iterator[str]:
             )
 
 
-def _peer(environ: WSGIEnvironment) -> str:
-    address = environ.get("REMOTE_ADDR") or ""
+def _canonical_peer(address: str) -> str:
     return (canonical_address(address) or address) if ":" in address else address
 
 

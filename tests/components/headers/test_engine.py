@@ -13,6 +13,7 @@ from flask_prod.components.headers.engine import HeaderPlans, Options, nonce_sec
 from flask_prod.components.headers.settings import SecuritySettings
 from flask_prod.core.component import HeaderList
 from flask_prod.core.record import RequestRecord
+from tests.core.rooms import answered
 
 HTML = ("Content-Type", "text/html; charset=utf-8")
 JSON = ("Content-Type", "application/json")
@@ -24,7 +25,7 @@ def answer(
     """Return the headers of an answer that starts with *headers*; every name appears once."""
     record = record_of(scheme, status, nonce)
     sent: HeaderList = list(headers)
-    plans(**settings).add(record, sent)
+    plans(**settings).add(answered(record, sent), sent)
     assert len({name.lower() for name, _ in sent}) == len(sent)
     return dict(sent)
 
@@ -167,7 +168,7 @@ def test_options_of_a_view() -> None:
     )
     headers: HeaderList = [HTML]
 
-    built.add(record_of(endpoint="embed"), headers)
+    built.add(answered(record_of(endpoint="embed"), headers), headers)
 
     assert dict(headers)["X-Frame-Options"] == "ALLOW-FROM https://a.example"
     assert "frame-ancestors https://a.example" in dict(headers)["Content-Security-Policy"]
@@ -183,8 +184,8 @@ def test_policy_of_a_view_holds_for_all_it_answers() -> None:
     own: HeaderList = [JSON]
     none: HeaderList = [JSON]
 
-    built.add(record_of(endpoint="own"), own)
-    built.add(record_of(endpoint="none"), none)
+    built.add(answered(record_of(endpoint="own"), own), own)
+    built.add(answered(record_of(endpoint="none"), none), none)
 
     assert dict(own)["Content-Security-Policy"] == "default-src https:; frame-ancestors 'none'"
     assert "Content-Security-Policy" not in dict(none)

@@ -1,0 +1,137 @@
+"""One answer on its way out: its start, its body, its end."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from time import perf_counter
+from types import TracebackType
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+from .component import HeaderList
+from .record import RECORD_KEY, RequestRecord, leave
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse
+
+    from .pipeline import Pipeline
+
+logger = logging.getLogger(__name__)
+
+ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
+
+_MOST_SHAPES = 1024
+"""A cache is emptied when it is full; an application has few sets of headers."""
+
+
+class Exchange:
+    """One answer on its way out: sees its start, counts its bytes, and closes its record."""
+
+    __slots__ = ("_done", "_headers", "_pipeline", "_start_response", "body", "record")
+
+    def __init__(self, pipeline: Pipeline, record: RequestRecord, start_response: StartResponse) -> None:
+        self._pipeline = pipeline
+        self._start_response = start_response
+        self._done = False
+        self._headers: HeaderList | None = None
+        self.record = record
+        self.body: Iterable[bytes] = ()
+
+    @property
+    def started(self) -> bool:
+        """True once the application has begun to answer."""
+        return self._headers is not None
+
+    @property
+    def is_whole(self) -> bool:
+        """True unless the answer is a stream of unknown length."""
+        return any(name.lower() == "content-length" for name, _ in self._headers or ())
+
+    def read(self) -> list[bytes]:
+        """Read the body and end the record at once, so that a test sees what its request left behind."""
+        try:
+            return list(self)
+        finally:
+            self.close()
+
+    def begin(self, status: str, headers: HeaderList, exc_info: ExcInfo = None) -> Callable[[bytes], object]:
+        """Add the kit's headers and start the answer."""
+        self._headers = headers
+        pipeline, record = self._pipeline, self.record
+        record.status = int(status[:3])
+        values = dict(headers)
+        record.answered, content_type = pipeline.shapes[tuple(values)]
+        record.content_type = values.get(content_type, "")
+        headers.append(("X-Request-ID", record.request_id))
+        for add in pipeline.headers:
+            try:
+                add(record, headers)
+            except Exception:
+                logger.exception("headers of %s failed", add)
+        if exc_info is None:
+            return self._start_response(status, headers)
+        return self._start_response(status, headers, exc_info)
+
+    def begin_again(
+        self, status: str, headers: HeaderList, _exc_info: ExcInfo = None
+    ) -> Callable[[bytes], object]:
+        """Replace an answer of which nothing has been sent yet, by the exception that is being handled."""
+        return self.begin(status, headers, sys.exc_info())
+
+    def __iter__(self) -> Iterator[bytes]:
+        record = self.record
+        try:
+            for chunk in self.body:
+                record.bytes_sent += len(chunk)
+                yield chunk
+            self._done = True
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            record.outcome = "crashed"
+            record.error = error
+            self._done = True
+            raise
+
+    def close(self) -> None:
+        """Close the body and end the record; servers call it whether or not the body was read to its end."""
+        record = self.record
+        if record.environ.pop(RECORD_KEY, None) is None:
+            return
+        try:
+            close = getattr(self.body, "close", None)
+            if close is not None:
+                close()
+        finally:
+            if not self._done and record.outcome == "ok" and self.body:
+                record.outcome = "aborted"
+            if record.error is not None and record.status < 500 and record.outcome != "crashed":
+                record.error = None
+            record.duration = perf_counter() - record.started
+            for observe in self._pipeline.observers:
+                try:
+                    observe(record)
+                except Exception:
+                    logger.exception("observer %s failed", observe)
+            leave(record)
+
+
+class Shape(NamedTuple):
+    """The names of an answer's headers in lower case, and how it spells Content-Type."""
+
+    names: frozenset[str]
+    content_type: str
+
+
+class Shapes(dict[tuple[str, ...], Shape]):
+    """What there is to know about an answer whose headers have these names; most answers share one."""
+
+    def __missing__(self, names: tuple[str, ...]) -> Shape:
+        """Look at names that are new."""
+        if len(self) >= _MOST_SHAPES:
+            self.clear()
+        lower = [name.lower() for name in names]
+        content_type = names[lower.index("content-type")] if "content-type" in lower else ""
+        shape = self[names] = Shape(frozenset(lower), content_type)
+        return shape
