@@ -20,6 +20,10 @@ class RedisPort(Protocol):
     def degraded(self) -> bool:
         """True while the circuit breaker keeps requests away from the server."""
 
+    @property
+    def watchable(self) -> bool:
+        """True when `watch` works: everywhere but on a cluster."""
+
     def key(self, *parts: str) -> str:
         """Return a key in this service's namespace: `shop:production:limit:...`."""
 
@@ -52,7 +56,10 @@ class RedisPort(Protocol):
     def watch(
         self, prefix: str, on_change: Callable[[bytes | None], None], on_lost: Callable[[], None]
     ) -> ListenerPort:
-        """Hear each key under *prefix* that changes, None for all of them; otherwise as `listen`."""
+        """Hear each key under *prefix* that changes, None for all of them; otherwise as `listen`.
+
+        NotInstalled where it does not work: see `watchable`.
+        """
 
 
 class ListenerPort(Protocol):

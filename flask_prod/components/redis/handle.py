@@ -14,7 +14,9 @@ from flask_prod.core.component import Event
 from flask_prod.core.errors import NotInstalled, Unavailable
 from flask_prod.core.ports import GaugePort
 
-from .clients import build_client, renew
+from .address import shown
+from .clients import any_pool, build_client, close, renew
+from .cluster import ClusterClient, NodeAway
 from .engine import Breaker
 from .lean import Starved
 from .listener import Listener, to_changes, to_channel
@@ -26,7 +28,8 @@ ResultT = TypeVar("ResultT")
 _SILENCE = 60.0
 """At most one degraded and one recovered event per so many seconds: a flapping server must not flood the log."""
 
-_BROKEN = (redis.RedisError, OSError, ValueError)
+_AWAY = (redis.ConnectionError, redis.TimeoutError)
+_BROKEN = (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError)
 """What a call may end with: ValueError is how redis-py shows bytes that are no answer at all."""
 
 _REFUSALS = (
@@ -64,6 +67,7 @@ class RedisHandle:
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._listeners: list[Listener] = []
+        self._away: set[str] = set()
         self.breaker = Breaker(on_change=self._changed)
         self._cause = ""
         self._opened_at = 0.0
@@ -77,8 +81,13 @@ class RedisHandle:
 
     @property
     def degraded(self) -> bool:
-        """True while the circuit breaker keeps requests away from the server."""
-        return self.breaker.opened
+        """True while a circuit breaker keeps requests away from the server, or from a node of the cluster."""
+        return self.breaker.opened or bool(self._away)
+
+    @property
+    def watchable(self) -> bool:
+        """True when `watch` works: everywhere but on a cluster."""
+        return self.configured and "+cluster://" not in self._settings.url.reveal()[:20].lower()
 
     @property
     def cause(self) -> str:
@@ -162,8 +171,11 @@ class RedisHandle:
         """Hear each key under *prefix* that is written, deleted, evicted or has expired, whoever did it.
 
         *on_change* gets the key; None stands for all of them (FLUSHALL). Otherwise as `listen`. This is Redis's
-        client-side caching (CLIENT TRACKING with BCAST).
+        client-side caching (CLIENT TRACKING with BCAST). NotInstalled on a cluster, where each node tells of its
+        own keys alone: see `watchable`, and use `listen` there.
         """
+        if not self.watchable:
+            raise NotInstalled("The nodes of a cluster tell of their own keys alone; use listen() and publish.")
         return self._listen(to_changes(prefix), on_change, on_lost)
 
     def ping(self) -> None:
@@ -186,8 +198,8 @@ class RedisHandle:
         self.breaker.reset()
         self._told = False
         self._listeners = []  # their threads are the parent's
-        for client in self._clients.values():
-            renew(client)
+        self._away = set()
+        self._clients = {purpose: client for purpose, client in self._clients.items() if renew(client)}
 
     def close(self) -> None:
         """Close all connections."""
@@ -197,7 +209,7 @@ class RedisHandle:
         for listener in listeners:
             listener.stop()
         for client in clients:
-            client.connection_pool.disconnect()
+            close(client)
 
     def _listen(
         self,
@@ -205,18 +217,23 @@ class RedisHandle:
         on_message: Callable[[bytes | None], None],
         on_lost: Callable[[], None],
     ) -> Listener:
-        pool = self.client("listen").connection_pool
-        listener = Listener(pool.make_connection, subscribe, on_message, on_lost)
+        listener = Listener(
+            lambda: any_pool(self.client("listen")).make_connection(), subscribe, on_message, on_lost
+        )
         with self._lock:
             self._listeners.append(listener)
         return listener
+
+    @property
+    def _clustered(self) -> bool:
+        return isinstance(self._clients.get("request"), ClusterClient)
 
     def _build(self, purpose: str) -> Any:
         if not self.configured:
             raise NotInstalled("There is no REDIS_URL; set it to redis://host:6379/0 to use Redis.")
         with self._lock:
             if purpose not in self._clients:
-                self._clients[purpose] = build_client(self._settings, purpose)
+                self._clients[purpose] = build_client(self._settings, purpose, self._node_changed)
             return self._clients[purpose]
 
     def _probe(self, call: Callable[[Any], ResultT]) -> ResultT:
@@ -242,6 +259,8 @@ class RedisHandle:
         return result
 
     def _note(self, error: Exception, began: float | None = None) -> None:
+        if isinstance(error, NodeAway) or (self._clustered and isinstance(error, _AWAY)):
+            return  # the node's own breaker has noted it
         self._cause = type(error).__name__
         if isinstance(error, redis.ReadOnlyError):
             # Its role has changed: new connections find who has it now, by name or from the sentinels.
@@ -252,9 +271,18 @@ class RedisHandle:
             # Without the processor a process sees no answer in time, whether there is one or not.
             self.breaker.fail(began, 0.5 if isinstance(error, Starved) else 1.0)
 
+    def _node_changed(self, name: str, opened: bool) -> None:
+        """Show a node of a cluster that is away, or back."""
+        if opened:
+            self._cause = f"node {name}"
+        before = self.degraded
+        (self._away.add if opened else self._away.discard)(name)
+        if self.degraded != before:
+            self._changed("")
+
     def _changed(self, _state: str) -> None:
         """Show a change of state: at once in the gauge, at most once a minute in events."""
-        if self.breaker.opened:
+        if self.degraded:
             self._gauge.set(1.0, "redis")
             self._opened_at = time.monotonic()
             self._tell_degraded()
@@ -275,7 +303,7 @@ class RedisHandle:
         message = (
             f"Redis does not answer ({self._cause}): the service goes on without it and asks again every second."
         )
-        fields = {"cause": self._cause, "address": self._settings.url.shown()}
+        fields = {"cause": self._cause, "address": shown(self._settings)}
         self._emit(Event("prod.redis.degraded", message, "error", fields))
 
 

@@ -1,0 +1,192 @@
+"""A cluster by redis-py's own engine, held to the limits of the request path.
+
+One circuit breaker per node: when one of three primaries is away, two thirds of the keys go on and the others cost
+nothing. The map of the cluster is fetched in the background: a request never waits for it.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic, sleep
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode, RedisCluster
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.retry import Retry
+
+from .engine import Breaker
+from .wire import pack, unpack
+
+_AWAY = (redis.ConnectionError, redis.TimeoutError)
+_PAUSE = 0.5
+"""Seconds between two looks at the map of the cluster."""
+
+_ASKING = pack(b"ASKING")
+_SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
+
+
+class NodeAway(redis.RedisError):
+    """The node that has the key is left alone: its breaker is open."""
+
+
+class ClusterClient(RedisCluster):
+    """redis-py's client of a cluster, with the methods of the lean one; connects when it is made.
+
+    `on_node` is told the name of a node whose breaker has opened or closed.
+    """
+
+    def __init__(
+        self,
+        hosts: Sequence[tuple[str, int]],
+        options: dict[str, Any],
+        on_node: Callable[[str, bool], None] = lambda name, opened: None,
+    ) -> None:
+        self._breakers: dict[str, Breaker] = {}
+        self._on_node = on_node
+        self._looking = threading.Lock()
+        super().__init__(
+            startup_nodes=[ClusterNode(*host) for host in hosts],  # type: ignore[no-untyped-call]
+            retry=Retry(NoBackoff(), 0),
+            require_full_coverage=False,
+            **options,
+        )
+        self._look_now = self.nodes_manager.initialize
+        # redis-py looks at the map whenever a node fails, while the caller waits.
+        self.nodes_manager.initialize = self._look_soon  # type: ignore[method-assign]
+
+    def ask(self, command: bytes) -> Any:
+        """Send a packed command to the node that has its key; the same answers as the lean client's."""
+        answer = self.ask_many((command,))[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def ask_many(self, commands: Sequence[bytes]) -> list[Any]:
+        """Send packed commands, in one round trip per node, and return their answers in order."""
+        answers: list[Any] = [None] * len(commands)
+        by_node: dict[str, tuple[ClusterNode, list[int]]] = {}
+        for place, command in enumerate(commands):
+            node = self.nodes_manager.get_node_from_slot(_slot(unpack(command)))
+            by_node.setdefault(node.name, (node, []))[1].append(place)
+        for node, places in by_node.values():
+            found = self._guarded(node, self._exchange, node, [commands[place] for place in places])
+            for place, answer in zip(places, found, strict=True):
+                # MovedError is an AskError too.
+                moved = isinstance(answer, redis.exceptions.AskError)
+                answers[place] = self._redirected(commands[place], answer) if moved else answer
+        return answers
+
+    def forget_roles(self) -> None:
+        """Look at the map of the cluster: a node is not the primary of its keys any more."""
+        self._look_soon()
+
+    def close_all(self) -> None:
+        """Close the connections to every node."""
+        for node in tuple(self.nodes_manager.nodes_cache.values()):
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect()
+
+    def _execute_command(self, target_node: ClusterNode, *args: Any, **kwargs: Any) -> Any:
+        return self._guarded(target_node, super()._execute_command, target_node, *args, **kwargs)
+
+    def _guarded(self, node: ClusterNode, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Run a call to one node behind the breaker of that node."""
+        breaker = self._breakers.get(node.name) or self._make_breaker(node.name)
+        if breaker.opened and not breaker.admit():
+            raise NodeAway(f"{node.name} is left alone for a moment")
+        began = monotonic()
+        try:
+            answer = call(*args, **kwargs)
+        except _AWAY:
+            breaker.end_probe(False)
+            breaker.fail(began)
+            self._look_soon()
+            raise
+        except redis.RedisError:
+            breaker.end_probe(True)  # an answer, if a bad one
+            raise
+        if breaker.opened:
+            breaker.end_probe(True)
+        elif breaker.failures:
+            breaker.succeed()
+        return answer
+
+    def _make_breaker(self, name: str) -> Breaker:
+        breaker = Breaker(on_change=lambda state: self._on_node(name, state != "closed"))
+        return self._breakers.setdefault(name, breaker)
+
+    def _exchange(self, node: ClusterNode, commands: Sequence[bytes]) -> list[Any]:
+        """Send commands to a node, once more on a dropped connection, and return the answers with their errors."""
+        try:
+            return self._send(node, commands)
+        except redis.ConnectionError:
+            return self._send(node, commands)
+
+    def _send(self, node: ClusterNode, commands: Sequence[bytes]) -> list[Any]:
+        pool = self.get_redis_connection(node).connection_pool
+        connection: Any = pool.get_connection()
+        try:
+            connection.send_packed_command(b"".join(commands))
+            return [_answer(connection) for _ in commands]
+        except BaseException:
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+
+    def _redirected(self, command: bytes, error: Any) -> Any:
+        """Ask the node that another named: for good when it was moved, this once while it is being moved."""
+        before = [_ASKING]
+        if isinstance(error, redis.exceptions.MovedError):
+            self.nodes_manager.move_slot(error)
+            self._look_soon()
+            before = []
+        node = self.nodes_manager.get_node(host=error.host, port=error.port)
+        if node is None:
+            self._look_soon()
+            return error
+        return self._guarded(node, self._exchange, node, [*before, command])[-1]
+
+    def _look_soon(self, *_: Any, **__: Any) -> None:
+        """Look at the map in a thread, unless one looks already."""
+        if self._looking.acquire(blocking=False):
+            threading.Thread(target=self._look, name="flask-prod-redis-map", daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            self._look_now()
+            self._forget_gone()
+        except (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError):
+            return  # the next failure looks again
+        finally:
+            sleep(_PAUSE)
+            self._looking.release()
+
+    def _forget_gone(self) -> None:
+        """Forget nodes that are no part of the cluster any more, so that none stays away for ever."""
+        names = set(self.nodes_manager.nodes_cache)
+        for name in set(self._breakers) - names:
+            if self._breakers.pop(name).opened:
+                self._on_node(name, False)
+
+
+def _answer(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+def _slot(words: Sequence[bytes]) -> int:
+    """Return the slot of a command whose key comes first, or after the number of keys."""
+    if words[0].upper() in _SCRIPTS:
+        key = words[3] if len(words) > 3 and words[2] != b"0" else None
+    else:
+        key = words[1] if len(words) > 1 else None
+    if key is None:
+        return random.randrange(REDIS_CLUSTER_HASH_SLOTS)  # noqa: S311  # no secret
+    return key_slot(key)
