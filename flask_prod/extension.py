@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from flask_prod.components.metrics import MetricsFace
     from flask_prod.components.ratelimit import Count, ProdLimiter
     from flask_prod.components.tracing import TracingFace, UserSpan
+    from flask_prod.components.usage import UsageFace
 
 ParamsT = ParamSpec("ParamsT")
 ReturnT = TypeVar("ReturnT")
@@ -97,6 +98,11 @@ class ProdKit(Kit):
         from flask_prod.components.tracing.face import UserSpan
 
         return UserSpan(name, attributes)
+
+    @property
+    def usage(self) -> UsageFace:
+        """Usage by route and caller: names the callers of `flask prod usage`."""
+        return cast("UsageFace", self.get("usage"))
 
     def limit(
         self,

@@ -109,7 +109,7 @@ def test_mistakes(app: Flask, options: list[str], words: str) -> None:
 def test_named_caller(tmp_path: Path) -> None:
     """The application names the caller, from what it knows at the end of the view."""
     prod = ProdKit(only=("usage",))
-    prod.get("usage").key(lambda: g.get("partner"))
+    prod.usage.key(lambda: g.get("partner"))
     app = Flask("shop")
     app.config.update(ENVIRONMENT="test", USAGE_FILE=str(tmp_path / "usage.sqlite3"))
 
