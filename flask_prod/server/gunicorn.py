@@ -135,6 +135,7 @@ def defaults(settings: ServerSettings) -> dict[str, Any]:
         "graceful_timeout": math.ceil(settings.shutdown_seconds),
         "keepalive": math.ceil(settings.keepalive),
         "worker_tmp_dir": heartbeat_folder(),
+        "logger_class": "flask_prod.server.gunicorn_log.ServiceLogger",
         # It writes a socket below the home directory, which a read-only container does not have.
         "control_socket_disable": True,
         # Client address and scheme are the kit's to tell, by TRUSTED_PROXIES: two opinions make redirect loops.

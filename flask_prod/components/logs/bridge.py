@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
-from collections.abc import MutableMapping
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 from flask import current_app
 from flask.logging import default_handler
 
 from flask_prod.core.kit import EXTENSION
-from flask_prod.core.record import current_record
 
 from .engine import AppLog
+from .structured import adopt_structlog, release_structlog
 
-_SERVERS = ("gunicorn.error",)
+_SERVERS = ("gunicorn.error", "gunicorn.access")
 """Loggers that keep handlers of their own; their lines take our form."""
 
 
@@ -30,6 +34,9 @@ class RootHandler(logging.Handler):
         self._before = logging.WARNING
         self._ours = logging.WARNING
         self._werkzeug = AccessFilter()
+        self._reopen: dict[AppLog, Callable[[], None]] = {}
+        self._listener: _Listener | None = None
+        self._adopted = False
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write *record*; what cannot be written is dropped, as logging must not raise."""
@@ -47,19 +54,36 @@ class RootHandler(logging.Handler):
                 return log
         return self._logs[-1]
 
-    def join(self, log: AppLog) -> None:
-        """Begin to write for *log*."""
+    def join(self, log: AppLog, reopen: Callable[[], None]) -> None:
+        """Begin to write for *log*, whose file *reopen* opens anew."""
         if not self._logs:
             self._take_over()
         self._logs.append(log)
-        self._set_level()
+        self._reopen[log] = reopen
+        self.set_level()
+        self.adopt()
+
+    def adopt(self) -> None:
+        """Take in what the application has brought along since: structlog, which is never imported from here."""
+        self._adopted = adopt_structlog() or self._adopted
+
+    def listen(self) -> None:
+        """Reopen files on SIGUSR1, after what the server does then; only a main thread can."""
+        if self._listener is None and threading.current_thread() is threading.main_thread():
+            self._listener = _Listener(self.reopen_all)
+
+    def reopen_all(self) -> None:
+        """Open the files of all applications anew; called within a signal handler."""
+        for reopen in tuple(self._reopen.values()):
+            reopen()
 
     def leave(self, log: AppLog) -> None:
         """End writing for *log*; after the last one `logging` is as it was."""
         if log in self._logs:
             self._logs.remove(log)
+            del self._reopen[log]
             if self._logs:
-                self._set_level()
+                self.set_level()
             else:
                 self._give_back()
 
@@ -67,7 +91,7 @@ class RootHandler(logging.Handler):
         root = logging.getLogger()
         self._before = root.level
         # What logging.basicConfig leaves on the root logger would write every line a second time.
-        self._replaced = [h for h in root.handlers if type(h) is logging.StreamHandler and _is_standard(h)]
+        self._replaced = [h for h in root.handlers if _is_replaceable(h)]
         for handler in self._replaced:
             root.removeHandler(handler)
         root.addHandler(self)
@@ -88,8 +112,14 @@ class RootHandler(logging.Handler):
         for handler, formatter in self._formatters:
             handler.setFormatter(formatter)
         self._replaced, self._formatters = [], []
+        if self._adopted:
+            release_structlog()
+        if self._listener is not None:
+            self._listener.close()
+        self._adopted, self._listener = False, None
 
-    def _set_level(self) -> None:
+    def set_level(self) -> None:
+        """Let through what the most talkative application wants."""
         self._ours = min(log.level for log in self._logs)
         logging.getLogger().setLevel(self._ours)
 
@@ -104,6 +134,21 @@ class BridgeFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as one line."""
         return self._root.log_of_current().encoded(record)
+
+
+class ServerHandler(logging.Handler):
+    """Writes a server's own lines, whole, without waiting for a reader."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write *record* as the formatter says it."""
+        try:
+            self._write(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+        except Exception:
+            self.handleError(record)
 
 
 class AccessFilter(logging.Filter):
@@ -125,17 +170,31 @@ def without_default_handler(logger: logging.Logger) -> None:
     logger.removeHandler(default_handler)
 
 
-def structlog_context(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Add the current request's ids to a structlog event; a processor to put before the renderer."""
-    record = current_record()
-    if record is not None:
-        event.setdefault("request_id", record.request_id)
-        for name in ("user_id", "trace_id", "span_id"):
-            if getattr(record, name):
-                event.setdefault(name, getattr(record, name))
-    return event
+class _Listener:
+    """A handler of SIGUSR1 that calls the one before it first."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+        self._before: Any = signal.getsignal(signal.SIGUSR1)
+        with suppress(ValueError):  # not in the main interpreter
+            signal.signal(signal.SIGUSR1, self._handle)
+
+    def close(self) -> None:
+        """Put the handler before back, unless another one came since."""
+        if self._before is None or signal.getsignal(signal.SIGUSR1) != self._handle:
+            return
+        with suppress(ValueError):  # another thread closes
+            signal.signal(signal.SIGUSR1, self._before)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if callable(self._before):
+            self._before(number, frame)
+        self._call()
 
 
-def _is_standard(handler: logging.Handler) -> bool:
+def _is_replaceable(handler: logging.Handler) -> bool:
+    """Tell whether an application's handler says the same: Python's own on a standard stream, or our server's."""
+    if isinstance(handler, ServerHandler):
+        return True
     streams = (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
-    return getattr(handler, "stream", None) in streams
+    return type(handler) is logging.StreamHandler and handler.stream in streams

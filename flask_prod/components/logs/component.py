@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import click
 
-from flask_prod.core.component import Component, Contribution, Installed
+from flask_prod.core.component import Component, Contribution, Installed, Periodic
 from flask_prod.core.errors import ConfigError
+from flask_prod.core.run_dir import Leader, run_dir
 
-from .bridge import root_handler, without_default_handler
+from .bridge import RootHandler, root_handler, without_default_handler
+from .cli import level_command, trace_command
 from .engine import AppLog
 from .face import ServiceLog
-from .lines import as_console, as_json
+from .levels import Board
+from .lines import FORMATS
 from .output import FileOutput, Output
+from .security import SecurityCount
 from .settings import LogSettings
+from .watch import LevelWatch
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -36,24 +42,77 @@ class Logs(Component[LogSettings, AppLog]):
 
     def install(self, app: Flask, settings: LogSettings, kit: Installed) -> Contribution[AppLog]:
         """Open the output and join the process's handler; ConfigError for a file that cannot be opened."""
-        dropped = kit.meter.counter("flask_prod_log_lines_dropped_total", "Log lines that found no room")
+        meter = kit.meter
+        dropped = meter.counter("flask_prod_log_lines_dropped_total", "Log lines that found no room")
         output = open_output(settings.output, dropped.inc)
-        log = AppLog(settings, kit.service, as_json if settings.format == "json" else as_console, output.write)
+        log = AppLog(settings, kit.service, FORMATS[settings.format], output.write, kit.emit)
+        output.notice = log.missing
+        board = Board(lambda: run_dir(kit.service, app.root_path), lambda: kit.handle("redis"))
         handler = root_handler()
-        handler.join(log)
+        room = _Room(log, output, board, handler)
+        handler.join(log, output.reopen)
         without_default_handler(app.logger)
-
-        def close() -> None:
-            handler.leave(log)
-            output.close()
-
+        if command_name() == "worker":  # nobody calls `start` there; a signal without a handler would end it
+            handler.listen()
         return Contribution(
             handle=log,
             observe=log.observe,
-            on_event=log.on_event,
-            after_fork=output.after_fork if isinstance(output, FileOutput) else None,
-            close=close,
+            on_event=SecurityCount(meter, log.on_event).take,
+            commands=(level_command(board, log.configured), trace_command(settings.output)),
+            start=room.start,
+            periodic=(Periodic("logs", 1.0, room.look), Periodic("log level of other hosts", 10.0, room.look_far)),
+            after_fork=room.after_fork,
+            close=room.close,
         )
+
+
+class _Room:
+    """The life of one application's log in one process."""
+
+    def __init__(self, log: AppLog, output: Output, board: Board, handler: RootHandler) -> None:
+        self._log = log
+        self._output = output
+        self._board = board
+        self._handler = handler
+        self._watch: LevelWatch | None = None
+
+    def start(self) -> None:
+        """Begin to serve: hear the signal to reopen files, and obey the order of a level that is in force."""
+        self._handler.listen()
+        self._handler.adopt()
+        self._watching().look_elsewhere()
+        self._watching().look()
+
+    def look(self) -> None:
+        """Do what is due every second."""
+        self._watching().look()
+        self._log.tell_held_back(self._log.sparing.ended(monotonic()))
+        self._output.settle()
+
+    def look_far(self) -> None:
+        """Do what is due every ten seconds."""
+        self._watching().look_elsewhere()
+
+    def after_fork(self) -> None:
+        """Renew what a child must not share, and obey the order in force: a job's process lives by this alone."""
+        self._output.after_fork()
+        self._log.sparing.after_fork()
+        self._handler.adopt()
+        self._watching().after_fork()
+
+    def close(self) -> None:
+        """Give back what belongs to the process, and close the output."""
+        if self._watch is not None:
+            self._watch.close()
+        self._handler.leave(self._log)
+        self._output.close()
+
+    def _watching(self) -> LevelWatch:
+        if self._watch is None:
+            folder = None if self._board.path is None else self._board.path.parent
+            leader = Leader(folder, "log-level")
+            self._watch = LevelWatch(self._log, self._board, leader, self._handler.set_level)
+        return self._watch
 
 
 def open_output(name: str, on_drop: Callable[[], None]) -> Output:
@@ -69,5 +128,11 @@ def open_output(name: str, on_drop: Callable[[], None]) -> Output:
 
 def in_command() -> bool:
     """Tell whether a command of the command line builds this application, and not a server."""
+    name = command_name()
+    return name is not None and name not in _SERVING
+
+
+def command_name() -> str | None:
+    """Return the name of the command that builds this application; None when none does."""
     context = click.get_current_context(silent=True)
-    return context is not None and context.info_name not in _SERVING
+    return None if context is None else context.info_name

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from time import monotonic, time
 from typing import Any
 
 from flask_prod.core.component import Event
@@ -23,6 +25,7 @@ from flask_prod.core.redaction import (
 from flask_prod.core.settings import ServiceSettings
 
 from .lines import Format, LogLine, RequestLine
+from .security import PREFIX, Sparing
 from .settings import LogSettings
 
 _DEBUG, _INFO = (logging.DEBUG, "debug"), (logging.INFO, "info")
@@ -36,9 +39,17 @@ class AppLog:
     """Writes the lines of one application to one output."""
 
     def __init__(
-        self, settings: LogSettings, service: ServiceSettings, encode: Format, write: Callable[[bytes], None]
+        self,
+        settings: LogSettings,
+        service: ServiceSettings,
+        encode: Format,
+        write: Callable[[bytes], None],
+        emit: Callable[[Event], None] | None = None,
     ) -> None:
-        self.level = settings.number
+        self.configured = self.level = settings.number
+        self.emit = emit or self.on_event
+        self.sparing = Sparing()
+        self._chosen: Mapping[str, tuple[int, float]] = {}
         self._slow = settings.slow_request or float("inf")
         self._service = (service.service_name, service.service_version, service.environment)
         self._format = encode
@@ -68,20 +79,61 @@ class AppLog:
         self._write(self._format(line))
 
     def on_event(self, event: Event) -> None:
-        """Write the line of an event under its dotted name."""
-        number = logging.getLevelNamesMapping().get(event.severity.upper(), logging.INFO)
-        if number < self.level:
+        """Write the line of an event under its dotted name; of security events so many a minute."""
+        if logging.getLevelNamesMapping().get(event.severity.upper(), logging.INFO) < self.level:
             return
+        if event.name.startswith(PREFIX):
+            taken, held_back = self.sparing.takes(event.name, monotonic())
+            self.tell_held_back(held_back)
+            if not taken:
+                return
+            event = replace(event, fields={**_whence(), **event.fields})
+        self.announce(event)
+
+    def announce(self, event: Event) -> None:
+        """Write the line of an event, whatever the level."""
         line = self._line(datetime.now(UTC), event.severity, event.message, "flask_prod")
         line.event = event.name
         if event.fields:
             line.fields = redact(event.fields)
         self._write(self._format(line))
 
+    def tell_held_back(self, held_back: Mapping[str, int]) -> None:
+        """Say how many security events of the last minute have no line."""
+        for name, count in held_back.items():
+            message = f"{count} more {name} in the last minute are not in the log."
+            self.announce(Event("prod.log.held_back", message, "warning", {"event": name, "count": count}))
+
+    def missing(self, count: int) -> bytes:
+        """Return the line that says how many lines found no room."""
+        message = f"{count} log lines are missing here: what reads the log was too slow, or its disk full."
+        line = self._line(datetime.now(UTC), "warning", message, "flask_prod")
+        line.event, line.fields = "prod.log.lines_dropped", {"count": count}
+        return self._format(line)
+
+    def choose(self, levels: Mapping[str, tuple[int, float]]) -> None:
+        """Obey *levels* (logger -> number, until when) instead of LOG_LEVEL; the empty name is for all."""
+        self._chosen = levels
+        self.level = self._level_of("") if levels else self.configured
+
     def write_record(self, entry: logging.LogRecord) -> None:
         """Write what someone's code said by way of `logging`."""
-        if entry.levelno >= self.level:
+        if entry.levelno >= (self._level_of(entry.name) if self._chosen else self.level):
             self._write(self._format(self.line_of(entry)))
+
+    def _level_of(self, name: str) -> int:
+        """Return the level chosen for a logger or the nearest one above it; the end is kept here too.
+
+        A job's process has no thread that would take an order back.
+        """
+        now = time()
+        while True:
+            number, until = self._chosen.get(name, (0, 0.0))
+            if now < until:
+                return number
+            if not name:
+                return self.configured
+            name = name.rpartition(".")[0]
 
     def line_of(self, entry: logging.LogRecord) -> LogLine:
         """Return a log record as a line, with the current request's ids."""
@@ -104,6 +156,8 @@ class AppLog:
         if record is not None:
             line.request_id, line.user_id = record.request_id, record.user_id or ""
             line.trace_id, line.span_id = record.trace_id, record.span_id
+            if record.method == "JOB" and record.extra:
+                line.job, line.job_id = str(record.extra.get("job", "")), str(record.extra.get("job_id", ""))
         return line
 
     def _add_error(self, line: LogLine, error: BaseException) -> None:
@@ -125,11 +179,23 @@ class AppLog:
                 hidden = self._hidden[route] = any(is_sensitive(part) for part in route.split("<")[1:])
             if hidden:
                 return route
-        if not path.isascii():
-            path = path.encode("latin-1", "replace").decode("utf-8", "replace")
+        path = _readable(path)
         if len(path) > _LONGEST_PATH:
             path = shorten(path, _LONGEST_PATH)
         return path if route is not None else redact_text(path)
+
+
+def _whence() -> dict[str, object]:
+    """Return where the current request comes from and goes to."""
+    record = current_record()
+    if record is None:
+        return {}
+    return {"client": record.client, "method": record.method[:32], "path": shorten(_readable(record.path), 200)}
+
+
+def _readable(path: str) -> str:
+    """Return a path of WSGI, whose letters stand for bytes, as text."""
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _place(error: BaseException) -> str:

@@ -19,50 +19,91 @@ _HOSTILE = re.compile(
 
 
 class RequestLine(msgspec.Struct, omit_defaults=True):
-    """What is remembered of a request; `duration_ms` is milliseconds, `bytes` the body's length."""
+    """One request, written when its body is closed."""
 
     timestamp: datetime
+    """When the request ended, in UTC (RFC 3339)."""
     level: str
+    """info; warning when slow, error from status 500 on or after a crash, debug for probes and scrapes."""
     event: str
+    """Always `request`."""
     service: str
+    """SERVICE_NAME, or the application's name."""
     version: str
+    """SERVICE_VERSION."""
     environment: str
+    """ENVIRONMENT."""
     request_id: str
+    """What the answer carries as X-Request-ID."""
     method: str
+    """The method as it was sent, 32 characters of it at most."""
     route: str | None
+    """The rule that matched, such as `/product/<int:id>`; null when none did."""
     path: str
+    """The path without its query; the rule instead where that takes a secret (`/reset/<token>`)."""
     status: int
+    """The status of the answer; 0 when none was begun."""
     duration_ms: float
+    """Milliseconds from the first step of the pass to the end of the body."""
     bytes: int
+    """Bytes of the answer's body."""
     client: str
+    """The address of the client, as TRUSTED_PROXIES makes it known."""
     outcome: str
+    """ok, aborted (the client left before the end) or crashed (an exception ended it)."""
     user_id: str = ""
+    """Who asked, if the application said so (`prod.set_user`)."""
     trace_id: str = ""
+    """The trace of this request (W3C trace context)."""
     span_id: str = ""
+    """The request's own span in that trace."""
     slow: bool = False
+    """True when the request took longer than LOG_SLOW_REQUEST."""
     error: str = ""
+    """The class of the exception behind a 5xx answer."""
     error_at: str = ""
+    """Where that was raised: `shop/orders.py:12 in checkout`."""
     fields: Any = None
+    """What `record.note(...)` added, secrets starred out."""
 
 
 class LogLine(msgspec.Struct, omit_defaults=True):
-    """What someone's code had to say; `event` is the stable name of a kit's event."""
+    """What code had to say: the application's own lines, those of libraries and servers, and events."""
 
     timestamp: datetime
+    """When it was said, in UTC (RFC 3339)."""
     level: str
+    """debug, info, warning, error or critical."""
     message: str
+    """The words, secrets starred out."""
     logger: str
+    """The name of the logger; `flask_prod` for events."""
     service: str
+    """SERVICE_NAME, or the application's name."""
     version: str
+    """SERVICE_VERSION."""
     environment: str
+    """ENVIRONMENT."""
     event: str = ""
+    """The stable dotted name of an event; other lines have none."""
     request_id: str = ""
+    """The request during which it was said; in a job, the request that dispatched it, else the job's own id."""
     trace_id: str = ""
+    """The trace of that request."""
     span_id: str = ""
+    """The span during which it was said."""
     user_id: str = ""
+    """Who asked, if the application said so."""
+    job: str = ""
+    """The name of the background job during which it was said."""
+    job_id: str = ""
+    """The id of that job."""
     error: str = ""
+    """The class of the exception that was logged."""
     stack: str = ""
+    """Its traceback, at most 16,384 characters from the end, secrets starred out."""
     fields: Any = None
+    """What was passed by keyword or `extra`, secrets starred out."""
 
 
 Line: TypeAlias = RequestLine | LogLine
@@ -90,6 +131,10 @@ def as_console(line: Line) -> bytes:
     if isinstance(line, LogLine) and line.stack:
         text += "".join(f"\n    | {printable(row)}" for row in line.stack.rstrip().splitlines())
     return text.encode("utf-8", "backslashreplace") + b"\n"
+
+
+FORMATS: Mapping[str, Format] = {"json": as_json, "console": as_console}
+"""LOG_FORMAT -> how a line is written."""
 
 
 def printable(text: str) -> str:
