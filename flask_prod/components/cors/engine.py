@@ -19,6 +19,7 @@ from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
 from flask_prod.core.component import HeaderList
+from flask_prod.core.ports import Meter, NoMeter
 from flask_prod.core.record import RequestRecord
 
 from .origins import Origins
@@ -35,6 +36,8 @@ _HEADER_NAMES = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+(?:[ \t]*,[ \t]*[A-Za-z0
 _LONGEST_REQUEST = 1024
 _ACAO = ACL_ORIGIN.lower()
 _VARY = ("Vary", "Origin")
+_PREFLIGHTS = "CORS preflights, by result: allowed or refused."
+_REFUSED = "Answers that the scripts of another origin may not read, because it is not allowed."
 _PREFLIGHT_VARY = "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
 
 
@@ -142,7 +145,11 @@ class CorsPass:
         rules: Iterable[PathRule],
         route: Callable[[WSGIEnvironment, str], tuple[frozenset[str], str | None]],
         decorated: Callable[[str], Rule | None],
+        meter: Meter | None = None,
     ) -> None:
+        meter = meter or NoMeter()
+        self._preflights = meter.counter("flask_prod_cors_preflights_total", _PREFLIGHTS, ("result",))
+        self._refused = meter.counter("flask_prod_cors_origins_refused_total", _REFUSED)
         self._rules = tuple(sorted(rules, key=lambda rule: -rule.path.count("/")))
         self._route = route
         self._find_decorated = decorated
@@ -158,10 +165,13 @@ class CorsPass:
             return None
         route_methods, endpoint = self._route(record.environ, asked.method)
         rule = self._rule(record.path, endpoint)
-        if rule is None or asked.method not in rule.methods or rule.answer(asked.origin) is None:
+        if rule is None:
             return None
-        if route_methods and asked.method not in route_methods:
+        possible = asked.method in rule.methods and (not route_methods or asked.method in route_methods)
+        if not possible or rule.answer(asked.origin) is None:
+            self._preflights.inc("refused")
             return None
+        self._preflights.inc("allowed")
         answer = Response(status=204, headers=list(rule.preflight(asked, route_methods)))
         del answer.headers["Content-Type"]
         return answer
@@ -173,7 +183,12 @@ class CorsPass:
             return
         answered = record.answered
         if _ACAO not in answered and not (record.method == "OPTIONS" and _REQUESTED in record.environ):
-            headers += rule.answer(record.environ.get("HTTP_ORIGIN")) or ()
+            origin = record.environ.get("HTTP_ORIGIN")
+            allowed = rule.answer(origin)
+            if allowed is not None:
+                headers += allowed
+            elif origin and origin != f"{record.scheme}://{record.host}":
+                self._refused.inc()
         if "vary" in answered:
             add_vary(headers)
         else:

@@ -8,12 +8,15 @@ from flask import Flask, redirect, request
 from werkzeug.exceptions import Forbidden, HTTPException
 from werkzeug.wrappers import Response
 
+from flask_prod.core.ports import Meter
 from flask_prod.core.record import RequestRecord
 
 from .engine import HeaderPlans
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
+
+_ENFORCED = "Requests by plain HTTP, by answer: browsers are redirected, programs refused."
 
 
 class HttpsOnly:
@@ -22,7 +25,8 @@ class HttpsOnly:
     Probes and valid preflights never come here: the pass answers them earlier.
     """
 
-    def __init__(self, app: Flask, plans: HeaderPlans) -> None:
+    def __init__(self, app: Flask, plans: HeaderPlans, meter: Meter) -> None:
+        self._turned_away = meter.counter("flask_prod_https_enforced_total", _ENFORCED, ("answer",))
         self._app = app
         self._plans = plans
 
@@ -31,8 +35,10 @@ class HttpsOnly:
         if record.scheme == "https" or not self._plans.plan(record.endpoint).force_https or self._app.debug:
             return None
         if is_program(record.environ):
+            self._turned_away.inc("refused")
             return Forbidden("This service is for HTTPS only. Change the address to https://.")
 
+        self._turned_away.inc("redirected")
         # 308 keeps the method. Browsers must not store it: with a wrong TRUSTED_PROXIES it would be a loop that
         # outlives the mistake. Remembering is the business of Strict-Transport-Security.
         answer = redirect(request.url.replace("http://", "https://", 1), 308)

@@ -57,6 +57,11 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
 
         http = HttpMetrics(instruments, settings.buckets)
         _tell_versions(instruments, kit)
+        events = InstrumentMeter(instruments).counter(
+            "flask_prod_events_total",
+            "Changes of state and other events of the rooms, by name",
+            ("event", "severity"),
+        )
         try:
             metrics.materialise()
         except ValueError as error:
@@ -69,6 +74,7 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
             meter=InstrumentMeter(instruments),
             steps=(*steps, Step(Stage.HOST, http.enter)),
             observe=http.observe,
+            on_event=lambda event: events.inc(event.name, event.severity),
             operational=() if port else (settings.path,),
             periodic=(
                 Periodic("metrics place", _OFTEN, place.publish),

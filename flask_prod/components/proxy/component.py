@@ -30,5 +30,5 @@ class Proxy(Component[ProxySettings, None]):
         else:
             steps.append(Step(Stage.PROXY, DirectPeer(kit.emit).ask))
         if kit.service.allowed_hosts:
-            steps.append(Step(Stage.HOST, AllowedHosts(kit.service.allowed_hosts).ask))
+            steps.append(Step(Stage.HOST, AllowedHosts(kit.service.allowed_hosts, kit.meter).ask))
         return Contribution(handle=None, steps=tuple(steps))

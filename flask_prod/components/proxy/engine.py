@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from werkzeug.exceptions import BadRequest
 
 from flask_prod.core.component import Event
+from flask_prod.core.ports import Meter, NoMeter
 from flask_prod.core.record import RequestRecord
 
 if TYPE_CHECKING:
@@ -167,10 +168,14 @@ def _moved(host: str, port: str, scheme: str) -> dict[str, str]:
     return {"HTTP_HOST": host, "SERVER_NAME": match["name"], "SERVER_PORT": environ_port}
 
 
+_REFUSED = "Requests for a host that is not in ALLOWED_HOSTS."
+
+
 class AllowedHosts:
     """The step that answers 400 to a host on no list; `*.example.com` covers subdomains of any depth."""
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(self, allowed: Iterable[str], meter: Meter | None = None) -> None:
+        self._refused = (meter or NoMeter()).counter("flask_prod_hosts_refused_total", _REFUSED)
         names = [ascii_name(name) for name in allowed]
         self._exact = frozenset(name for name in names if not name.startswith("*."))
         self._suffixes = tuple(name[1:] for name in names if name.startswith("*."))
@@ -178,11 +183,10 @@ class AllowedHosts:
 
     def ask(self, record: RequestRecord) -> BadRequest | None:
         """Let the record pass when its host is on the list."""
-        return (
-            None
-            if self._is_allowed(record.host)
-            else BadRequest("This service does not answer to that host name.")
-        )
+        if self._is_allowed(record.host):
+            return None
+        self._refused.inc()
+        return BadRequest("This service does not answer to that host name.")
 
     def allows(self, host: str) -> bool:
         """Tell whether *host*, with or without port or trailing dot, is on the list."""
