@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 from flask_prod.core.ports import NO_SPAN, SpanPort
 from flask_prod.core.record import current_record
 
-from .clean import attribute
+from .clean import attribute, plain
 from .engine import Trace, is_open
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -22,7 +22,7 @@ class UserSpan:
     """A piece of work as a block or around a function; attributes under a secret's name are starred out."""
 
     def __init__(self, name: str, attributes: dict[str, Any]) -> None:
-        self._name = name
+        self._name = plain(name, 200)
         self._attributes = attributes
         self._open: AbstractContextManager[SpanPort] = NO_SPAN
 

@@ -119,7 +119,8 @@ class Sender(SpanProcessor):
         stopper = threading.Thread(target=self._exporter.shutdown, daemon=True)
         stopper.start()
         stopper.join(0.2)
-        self._hush.end()
+        if not self._thread.is_alive():
+            self._hush.end()
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Wait until all that was queued has been sent, for so long at most."""
