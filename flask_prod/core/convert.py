@@ -5,7 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,8 @@ def convert(raw: object, kind: Any) -> Any:
         return None
     if isinstance(kind, type) and issubclass(kind, Secret):
         return raw if isinstance(raw, kind) else kind(raw.reveal() if isinstance(raw, Secret) else str(raw))
+    if get_origin(kind) is tuple and isinstance(get_args(kind)[0], type) and issubclass(get_args(kind)[0], Secret):
+        return tuple(convert(item, get_args(kind)[0]) for item in cast("tuple[object, ...]", _to_tuple(raw)))
 
     for matches, prepare in _PREPARE:
         if matches(kind):
