@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 from urllib.parse import unquote, urlsplit
 
 from msgspec import Meta
@@ -13,8 +13,8 @@ from msgspec import Meta
 from flask_prod.core.settings import Section
 from flask_prod.core.values import Secret, SecretUrl
 
-HTTP = "http/protobuf"
-GRPC = "grpc"
+HTTP: Final = "http/protobuf"
+GRPC: Final = "grpc"
 
 _PATH = "/v1/traces"
 _SECURE = {"http": False, "https": True, "grpc": False, "grpcs": True}
