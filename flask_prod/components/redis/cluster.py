@@ -130,7 +130,7 @@ class ClusterClient(RedisCluster):
         pool = self.get_redis_connection(node).connection_pool
         connection: Any = pool.get_connection()
         try:
-            connection.send_packed_command(b"".join(commands))
+            connection.send_packed_command((b"".join(commands),))
             return [_answer(connection) for _ in commands]
         except BaseException:
             connection.disconnect()

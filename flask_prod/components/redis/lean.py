@@ -132,6 +132,9 @@ class LeanClient(redis.Redis):
 
     def forget_roles(self) -> None:
         """Connect anew for the next calls: who was the primary is not any more."""
+        finder = self._lean_pool.connection_kwargs.get("finder")
+        if finder is not None:
+            finder.forget()
         self._lean_pool.drop_idle()
 
     def _send(self, command: bytes, count: int) -> Any:
