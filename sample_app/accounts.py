@@ -56,6 +56,8 @@ def sign_in(fields: Fields) -> User:
     user = prod.db.session.scalar(select(User).where(User.email == email))
     known = user.password_hash if user else _nobodys_hash(shop_settings().password_method)
     if not check_password_hash(known, password) or user is None:
+        # Not the address as it was typed: now and then that is the password.
+        prod.log.security("sign_in_failed", user=user.id if user else None)
         raise unauthorized("This e-mail address and password do not belong together.")
     return user
 

@@ -99,6 +99,7 @@ def _no_token(_why: str) -> Unauthorized:
 
 @jwt.invalid_token_loader
 def _bad_token(_why: str) -> Unauthorized:
+    prod.log.security("token_refused", "A token that is not ours was sent.")
     return unauthorized("This token is not one of ours, or not of the right kind; please sign in again.")
 
 
@@ -108,7 +109,8 @@ def _expired_token(_header: dict[str, Any], _claims: dict[str, Any]) -> Unauthor
 
 
 @jwt.revoked_token_loader
-def _revoked_token(_header: dict[str, Any], _claims: dict[str, Any]) -> Unauthorized:
+def _revoked_token(_header: dict[str, Any], claims: dict[str, Any]) -> Unauthorized:
+    prod.log.security("token_refused", "A token was sent that was taken back.", user=claims.get("sub"))
     return unauthorized("This token was signed out; please sign in again.")
 
 

@@ -48,7 +48,7 @@ class Cors(Component[CorsSettings, CorsPass]):
 
         configure_decorator(app, settings)
         rules = [PathRule(path, rule) for path, options in resources.items() if (rule := _rule(app, options))]
-        cors = CorsPass(rules, _Router(app), _Decorated(app), kit.meter)
+        cors = CorsPass(rules, _Router(app), _Decorated(app), kit.meter, kit.emit)
         return Contribution(handle=cors, steps=(Step(Stage.PREFLIGHT, cors.ask),), headers=cors.add)
 
 

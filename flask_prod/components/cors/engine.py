@@ -18,7 +18,7 @@ from flask_cors.core import (
 from werkzeug.datastructures import Headers
 from werkzeug.wrappers import Response
 
-from flask_prod.core.component import HeaderList
+from flask_prod.core.component import Event, HeaderList
 from flask_prod.core.ports import Meter, NoMeter
 from flask_prod.core.record import RequestRecord
 
@@ -146,7 +146,9 @@ class CorsPass:
         route: Callable[[WSGIEnvironment, str], tuple[frozenset[str], str | None]],
         decorated: Callable[[str], Rule | None],
         meter: Meter | None = None,
+        emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
+        self._emit = emit
         meter = meter or NoMeter()
         self._preflights = meter.counter("flask_prod_cors_preflights_total", _PREFLIGHTS, ("result",))
         self._refused = meter.counter("flask_prod_cors_origins_refused_total", _REFUSED)
@@ -170,6 +172,8 @@ class CorsPass:
         possible = asked.method in rule.methods and (not route_methods or asked.method in route_methods)
         if not possible or rule.answer(asked.origin) is None:
             self._preflights.inc("refused")
+            if possible:
+                self._tell(record, asked.origin)
             return None
         self._preflights.inc("allowed")
         answer = Response(status=204, headers=list(rule.preflight(asked, route_methods)))
@@ -189,10 +193,17 @@ class CorsPass:
                 headers += allowed
             elif origin and origin != f"{record.scheme}://{record.host}":
                 self._refused.inc()
+                self._tell(record, origin)
         if "vary" in answered:
             add_vary(headers)
         else:
             headers.append(_VARY)
+
+    def _tell(self, record: RequestRecord, origin: str) -> None:
+        """Tell of an origin that is not allowed, unless it is this site's own."""
+        if origin.partition("://")[2] != record.host:
+            message = "A script of another site asked; its browser will not show it the answer."
+            self._emit(Event("security.origin_refused", message, "warning", {"origin": origin[:_LONGEST_ORIGIN]}))
 
     def _rule(self, path: str, endpoint: str | None) -> Rule | None:
         """Return the rule of a view under `@cross_origin`, else that of the path."""
@@ -202,6 +213,7 @@ class CorsPass:
         return self._known[endpoint] or next((rule.rule for rule in self._rules if rule.covers(path)), None)
 
 
+_LONGEST_ORIGIN = 300
 _REQUESTED = "HTTP_ACCESS_CONTROL_REQUEST_METHOD"
 
 
@@ -239,7 +251,12 @@ def _split(value: str | None) -> list[str]:
 
 def _plain(origin: str) -> bool:
     """Tell whether *origin* may be repeated in a header at all."""
-    return len(origin) <= 300 and origin.isascii() and origin.isprintable() and not set(origin) & {" ", ",", ";"}
+    return (
+        len(origin) <= _LONGEST_ORIGIN
+        and origin.isascii()
+        and origin.isprintable()
+        and not set(origin) & {" ", ",", ";"}
+    )
 
 
 def _without_origin(pairs: Pairs) -> Pairs:

@@ -38,7 +38,7 @@ class SecurityHeaders(Component[SecuritySettings, HeaderPlans]):
             app.add_url_rule(settings.report_path, "prod_csp_reports", sink.view, methods=["POST"])
         return Contribution(
             handle=plans,
-            steps=(Step(Stage.HTTPS, HttpsOnly(app, plans, kit.meter).ask),),
+            steps=(Step(Stage.HTTPS, HttpsOnly(app, plans, kit.meter, kit.emit).ask),),
             headers=plans.add,
             operational=(settings.report_path,) if settings.report_path else (),
         )

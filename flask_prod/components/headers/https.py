@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flask import Flask, redirect, request
 from werkzeug.exceptions import Forbidden, HTTPException
 from werkzeug.wrappers import Response
 
+from flask_prod.core.component import Event
 from flask_prod.core.ports import Meter
 from flask_prod.core.record import RequestRecord
 
@@ -25,7 +27,8 @@ class HttpsOnly:
     Probes and valid preflights never come here: the pass answers them earlier.
     """
 
-    def __init__(self, app: Flask, plans: HeaderPlans, meter: Meter) -> None:
+    def __init__(self, app: Flask, plans: HeaderPlans, meter: Meter, emit: Callable[[Event], None]) -> None:
+        self._emit = emit
         self._turned_away = meter.counter("flask_prod_https_enforced_total", _ENFORCED, ("answer",))
         self._app = app
         self._plans = plans
@@ -36,6 +39,7 @@ class HttpsOnly:
             return None
         if is_program(record.environ):
             self._turned_away.inc("refused")
+            self._emit(Event("security.plaintext_refused", "A program came by plain HTTP.", "warning"))
             return Forbidden("This service is for HTTPS only. Change the address to https://.")
 
         self._turned_away.inc("redirected")

@@ -37,7 +37,7 @@ class Health(Component[HealthSettings, HealthHandle]):
         engine = Engine(_plans(kit, settings, self._face), ask, settings.stale_after)
         engine.tell(kit.emit, kit.meter)
         handle = HealthHandle(engine, kit.service)
-        probes = Probes(handle, settings.path, settings.token)
+        probes = Probes(handle, settings.path, settings.token, kit.emit)
         app.register_blueprint(probes.blueprint())
         path = settings.path
         return Contribution(

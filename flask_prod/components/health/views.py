@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 from flask import Blueprint, abort, request
 from werkzeug.wrappers import Response
 
+from flask_prod.core.component import Event
 from flask_prod.core.record import RequestRecord
 from flask_prod.core.values import Secret
 
@@ -26,7 +27,10 @@ class Probes:
     probes to the sign-in page. The blueprint has the same answers for whoever comes by way of Flask.
     """
 
-    def __init__(self, handle: HealthHandle, path: str, token: Secret) -> None:
+    def __init__(
+        self, handle: HealthHandle, path: str, token: Secret, emit: Callable[[Event], None] = lambda event: None
+    ) -> None:
+        self._emit = emit
         self._handle = handle
         self._path = path
         self._token = token.reveal().encode()
@@ -93,7 +97,10 @@ class Probes:
         scheme, _, token = authorization.partition(" ")
         if not self._token or scheme.lower() != "bearer":
             return False
-        return hmac.compare_digest(token.strip().encode(), self._token)
+        right = hmac.compare_digest(token.strip().encode(), self._token)
+        if not right:
+            self._emit(Event("security.token_refused", "A wrong HEALTH_TOKEN was sent.", "warning"))
+        return right
 
 
 def word(text: str, status: int = 200) -> Response:

@@ -20,7 +20,6 @@ from .face import ServiceLog
 from .levels import Board
 from .lines import FORMATS
 from .output import FileOutput, Output
-from .security import SecurityCount
 from .settings import LogSettings
 from .watch import LevelWatch
 
@@ -42,8 +41,7 @@ class Logs(Component[LogSettings, AppLog]):
 
     def install(self, app: Flask, settings: LogSettings, kit: Installed) -> Contribution[AppLog]:
         """Open the output and join the process's handler; ConfigError for a file that cannot be opened."""
-        meter = kit.meter
-        dropped = meter.counter("flask_prod_log_lines_dropped_total", "Log lines that found no room")
+        dropped = kit.meter.counter("flask_prod_log_lines_dropped_total", "Log lines that found no room")
         output = open_output(settings.output, dropped.inc)
         log = AppLog(settings, kit.service, FORMATS[settings.format], output.write, kit.emit)
         output.notice = log.missing
@@ -57,7 +55,7 @@ class Logs(Component[LogSettings, AppLog]):
         return Contribution(
             handle=log,
             observe=log.observe,
-            on_event=SecurityCount(meter, log.on_event).take,
+            on_event=log.on_event,
             commands=(level_command(board, log.configured), trace_command(settings.output)),
             start=room.start,
             periodic=(Periodic("logs", 1.0, room.look), Periodic("log level of other hosts", 10.0, room.look_far)),

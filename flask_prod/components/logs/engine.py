@@ -87,7 +87,7 @@ class AppLog:
             self.tell_held_back(held_back)
             if not taken:
                 return
-            event = replace(event, fields={**_whence(), **event.fields})
+            event = replace(event, fields={**self._whence(), **event.fields})
         self.announce(event)
 
     def announce(self, event: Event) -> None:
@@ -170,6 +170,13 @@ class AppLog:
         line.stack = redact_text(hide(stack, forms))
         line.message = hide(line.message, forms)
 
+    def _whence(self) -> dict[str, object]:
+        """Return where the current request comes from and goes to."""
+        record = current_record()
+        if record is None:
+            return {}
+        return {"client": record.client, "method": record.method[:32], "path": shorten(self._path(record), 200)}
+
     def _path(self, record: RequestRecord) -> str:
         """Return the path as it may be shown: `/reset/<token>` rather than the token that stood there."""
         route, path = record.route, record.path
@@ -183,14 +190,6 @@ class AppLog:
         if len(path) > _LONGEST_PATH:
             path = shorten(path, _LONGEST_PATH)
         return path if route is not None else redact_text(path)
-
-
-def _whence() -> dict[str, object]:
-    """Return where the current request comes from and goes to."""
-    record = current_record()
-    if record is None:
-        return {}
-    return {"client": record.client, "method": record.method[:32], "path": shorten(_readable(record.path), 200)}
 
 
 def _readable(path: str) -> str:

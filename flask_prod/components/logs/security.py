@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from flask_prod.core.component import Event
-from flask_prod.core.ports import Meter
 
 PREFIX = "security."
 
@@ -74,19 +73,3 @@ class Sparing:
         self._seen = {}
         self._until = now + _MINUTE
         return held_back
-
-
-class SecurityCount:
-    """Counts security events by name, also those without a line; the application's own names count as `other`."""
-
-    def __init__(self, meter: Meter, tell: Callable[[Event], None]) -> None:
-        self._counter = meter.counter(
-            "flask_prod_security_events_total", "Events for who guards this service, by name", ("event",)
-        )
-        self._tell = tell
-
-    def take(self, event: Event) -> None:
-        """Count *event* if it is one, and pass it on."""
-        if event.name.startswith(PREFIX):
-            self._counter.inc(event.name if event.name in SECURITY_EVENTS else "other")
-        self._tell(event)

@@ -66,9 +66,9 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
             metrics.materialise()
         except ValueError as error:
             raise ConfigError([str(error)]) from error
-        scrape = Scrape(metrics, settings)
+        scrape = Scrape(metrics, settings, kit.emit)
         port = _own_port(settings, kit, scrape, place) if settings.port else None
-        steps = () if port else (Step(Stage.IDENTITY, scrape.answer),)
+        steps = () if port else (Step(Stage.IDENTITY, scrape.answer, settings.path),)
         return Contribution(
             handle=metrics,
             meter=InstrumentMeter(instruments),
@@ -89,8 +89,11 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
 class Scrape:
     """The page that Prometheus reads, answered before Flask is entered: no hook of the application can hide it."""
 
-    def __init__(self, metrics: AppMetrics, settings: MetricsSettings) -> None:
+    def __init__(
+        self, metrics: AppMetrics, settings: MetricsSettings, emit: Callable[[Event], None] = lambda event: None
+    ) -> None:
         self._metrics = metrics
+        self._emit = emit
         self._path = settings.path
         self._token = settings.token
 
@@ -108,6 +111,8 @@ class Scrape:
 
     def _page(self, environ: WSGIEnvironment) -> Response | NotFound:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not may_scrape(environ, self._token):
+            if self._token and environ.get("HTTP_AUTHORIZATION"):
+                self._emit(Event("security.token_refused", "A wrong METRICS_TOKEN was sent.", "warning"))
             return NotFound()
         request = Request(environ, populate_request=False)
         body, content_type = self._metrics.render(request.headers.get("Accept"), request.args.getlist("name[]"))

@@ -25,10 +25,11 @@ class Proxy(Component[ProxySettings, None]):
 
         steps: list[Step] = []
         if kit.service.trusted_proxies:
-            hops = TrustedHops(kit.service.trusted_proxies, settings.forwarded_headers)
+            hops = TrustedHops(kit.service.trusted_proxies, settings.forwarded_headers, kit.emit)
             steps.append(Step(Stage.PROXY, hops.ask))
         else:
             steps.append(Step(Stage.PROXY, DirectPeer(kit.emit).ask))
         if kit.service.allowed_hosts:
-            steps.append(Step(Stage.HOST, AllowedHosts(kit.service.allowed_hosts, kit.meter).ask))
+            hosts = AllowedHosts(kit.service.allowed_hosts, kit.meter, kit.emit)
+            steps.append(Step(Stage.HOST, hosts.ask))
         return Contribution(handle=None, steps=tuple(steps))

@@ -70,7 +70,7 @@ class DirectPeer:
             record.scheme = environ["wsgi.url_scheme"] = connection_scheme(environ)
         if environ.get("HTTP_HOST") == "":
             del environ["HTTP_HOST"]
-        return None if is_host(record.host) else _not_a_host(record)
+        return None if is_host(record.host) else _not_a_host(record, self._emit)
 
     def _tell(self) -> bool:
         self._emit(
@@ -101,8 +101,14 @@ Said: TypeAlias = tuple[str, str, str, str | None, str | None, str | None, str |
 class TrustedHops:
     """The step behind *hops* proxies; *headers* names which of for, proto, host and port they set."""
 
-    def __init__(self, hops: int, headers: Collection[str] = ("for", "proto", "host", "port")) -> None:
+    def __init__(
+        self,
+        hops: int,
+        headers: Collection[str] = ("for", "proto", "host", "port"),
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> None:
         self._hops = hops
+        self._emit = emit
         self._for, self._proto, self._host, self._port = (
             f"HTTP_X_FORWARDED_{name.upper()}" if name in headers else ""
             for name in ("for", "proto", "host", "port")
@@ -124,7 +130,7 @@ class TrustedHops:
         environ.update(changes)
         if "HTTP_X_REQUEST_ID" in environ:
             adopt_request_id(record)
-        return None if valid else _not_a_host(record)
+        return None if valid else _not_a_host(record, self._emit)
 
     def _hear(self, said: Said) -> Heard:
         """Read the headers; clients come again, and what short ones say is kept."""
@@ -174,7 +180,13 @@ _REFUSED = "Requests for a host that is not in ALLOWED_HOSTS."
 class AllowedHosts:
     """The step that answers 400 to a host on no list; `*.example.com` covers subdomains of any depth."""
 
-    def __init__(self, allowed: Iterable[str], meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        allowed: Iterable[str],
+        meter: Meter | None = None,
+        emit: Callable[[Event], None] = lambda event: None,
+    ) -> None:
+        self._emit = emit
         self._refused = (meter or NoMeter()).counter("flask_prod_hosts_refused_total", _REFUSED)
         names = [ascii_name(name) for name in allowed]
         self._exact = frozenset(name for name in names if not name.startswith("*."))
@@ -186,6 +198,7 @@ class AllowedHosts:
         if self._is_allowed(record.host):
             return None
         self._refused.inc()
+        self._emit(_refused(record.host))
         return BadRequest("This service does not answer to that host name.")
 
     def allows(self, host: str) -> bool:
@@ -270,8 +283,14 @@ def _canonical_peer(address: str) -> str:
     return (canonical_address(address) or address) if ":" in address else address
 
 
-def _not_a_host(record: RequestRecord) -> BadRequest | None:
+def _not_a_host(record: RequestRecord, emit: Callable[[Event], None]) -> BadRequest | None:
     # Without a Host header (HTTP/1.0) or on a Unix socket the server's own name stands in, whatever it is.
     if not record.environ.get("HTTP_HOST") and record.host:
         return None
+    emit(_refused(record.environ.get("HTTP_X_FORWARDED_HOST") or record.host))
     return BadRequest("The Host header is not a host name.")
+
+
+def _refused(host: str) -> Event:
+    message = "A request for a host name that is none of this service's was refused."
+    return Event("security.host_refused", message, "warning", {"host": host[:_LONGEST_HOST]})

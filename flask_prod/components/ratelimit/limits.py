@@ -61,7 +61,7 @@ class AppLimits:
             "Requests that a limit in shadow mode would have refused.",
             ("policy",),
         )
-        self._breaches = Breaches("prod.limit.exceeded", refused, kit.emit)
+        self._breaches = Breaches("security.limit_breached", refused, kit.emit)
         self._shadows = Breaches("prod.limit.shadowed", shadowed, kit.emit)
         self._renew()
 

@@ -212,7 +212,7 @@ def test_breaches_are_told_once_per_client_and_minute(make_app: MakeApp, monkeyp
         for _ in range(4):
             get(client, address=f"203.0.113.{number}")
 
-    breaches = [event for event in heard if event.name == "prod.limit.exceeded"]
+    breaches = [event for event in heard if event.name == "security.limit_breached"]
     assert len(breaches) == 30
     assert len({event.fields["client"] for event in breaches}) == 30
     assert breaches[0].severity == "warning"
