@@ -4,8 +4,11 @@ from .backend import SafeBackend
 from .component import ResponseCache
 from .files import FileStore
 from .handle import CacheFace
+from .memory import MemoryStore
 from .settings import CacheSettings
-from .stores import MemoryStore, NullStore, RedisStore, Store
+from .shared import RedisStore
+from .stores import NullStore, Store
+from .tiered import TieredStore
 
 __all__ = [
     "CacheFace",
@@ -17,4 +20,5 @@ __all__ = [
     "ResponseCache",
     "SafeBackend",
     "Store",
+    "TieredStore",
 ]

@@ -1,12 +1,12 @@
-"""Between the library's interface and a store: envelopes, stamps, limits and counters."""
+"""Between the library's interface and a store: values and their JSON, limits and counters."""
 
 from __future__ import annotations
 
 import hashlib
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from time import time
 from typing import Any
 
 import msgspec
@@ -16,8 +16,9 @@ from flask_prod.core.ports import CounterPort
 from flask_prod.core.values import parse_duration
 
 from .absent import MISSING
-from .envelope import PAGE, Page, decode_page, decode_value, encode_page, encode_value, pack, unpack
-from .flights import Flights
+from .entry import Entry
+from .envelope import PAGE, Page, decode_page, decode_value, encode_page, encode_value
+from .loader import Loader, Made, Order, Want
 from .rules import CookieFilter
 from .stores import Store
 
@@ -28,7 +29,9 @@ Timeout = float | str | timedelta | None
 class Limits:
     """How long and how large an entry may be, and what else one application decides for all of its entries."""
 
-    ttl: float
+    order: Order
+    """How computed results are kept, unless their function says otherwise."""
+
     max_object: int
     wait: float
     cookies: CookieFilter
@@ -47,76 +50,90 @@ class LibraryOptions:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Where the room counts; `looked` by hit, miss, coalesced or damaged, `refused` by reason."""
+    """Where the room counts; `looked` by result, back end and tier, `refused` by reason."""
 
     looked: CounterPort
     refused: CounterPort
 
 
 class SafeBackend(BaseCache):
-    """The back end of one application, as Flask-Caching expects one."""
+    """The back end of one application, as Flask-Caching expects one, and what is new in `prod.cache`."""
 
     def __init__(self, store: Store, limits: Limits, library: LibraryOptions, counters: Counters) -> None:
-        super().__init__(default_timeout=round(limits.ttl), ignore_delete_many_errors=True)
+        super().__init__(default_timeout=round(limits.order.ttl), ignore_delete_many_errors=True)
         self.store = store
         self.library = library
         self.counters = counters
+        self.order = limits.order
         self.cookies = limits.cookies
         self.strict = limits.strict
         self.unfit: set[object] = set()
-        self.flights = Flights(limits.wait)
-        self._limits = limits
+        self.loader = Loader(store, limits.wait, counters.looked)
+        self._most_bytes = limits.max_object
 
     # What the library calls, and users by `prod.cache.get(...)`.
 
     def get(self, key: str) -> Any:
         """Return the value under *key*, None if there is none."""
-        value = self.look_up(key)
-        return None if value is MISSING else value
+        return self._plain(self._counted(key, self.store.get(key)))
 
     def get_many(self, *keys: str) -> list[Any]:
         """Return the values under *keys* in one round trip, None where there is none."""
-        found = self.store.get_many(keys) if keys else []
-        values = [self._read_value(key, data) for key, data in zip(keys, found, strict=True)]
-        return [None if value is MISSING else value for value in values]
+        return [self._plain(self._counted(k, e)) for k, e in zip(keys, self.store.get_many(keys), strict=True)]
 
-    def set(self, key: str, value: Any, timeout: Timeout = None) -> bool:
+    def set(self, key: str, value: Any, timeout: Timeout = None, tags: Sequence[str] = ()) -> bool:
         """Store *value*; TypeError for a type that cannot come back as it was."""
-        data = self._fit(pack(key, *encode_value(value)))
-        return data is not None and self.store.set_many({key: data}, self.seconds(timeout))
+        return self.set_many({key: value}, timeout, tags) == [key]
 
-    def set_many(self, mapping: Mapping[str, Any], timeout: Timeout = None) -> list[str]:
+    def set_many(self, mapping: Mapping[str, Any], timeout: Timeout = None, tags: Sequence[str] = ()) -> list[str]:
         """Store several values in one round trip; return the keys that were stored."""
-        packed = {key: self._fit(pack(key, *encode_value(value))) for key, value in mapping.items()}
-        entries = {key: data for key, data in packed.items() if data is not None}
-        if not entries or not self.store.set_many(entries, self.seconds(timeout)):
-            return []
-        return list(entries)
+        entries = {}
+        for key, value in mapping.items():
+            entry = self._entry(key, value, timeout, tags)
+            if entry is not None:
+                entries[key] = entry
+                self.loader.flights.forget(key)
+        return list(entries) if entries and self.store.set_many(entries) else []
 
     def add(self, key: str, value: Any, timeout: Timeout = None) -> bool:
         """Store *value* unless there is one."""
-        data = self._fit(pack(key, *encode_value(value)))
-        return data is not None and self.store.add(key, data, self.seconds(timeout))
+        entry = self._entry(key, value, timeout, ())
+        return entry is not None and self.store.add(key, entry)
+
+    def increment(self, key: str, by: int = 1, timeout: Timeout = None) -> int | None:
+        """Add to a whole number and return it; TypeError if there is something else, None when Redis is away."""
+        return self.store.increment(key, by, self.seconds(timeout))
 
     def delete(self, key: str) -> bool:
-        """Forget the value or the page under *key*; True if there was one."""
-        self.flights.forget(key)
-        return bool(self.store.delete_many((key,)))
+        """Forget the value or the pages under *key*; True if there was a value."""
+        return bool(self._delete((key,)))
 
     def delete_many(self, *keys: str) -> list[str]:
         """Forget several; all of them are gone afterwards."""
-        for key in keys:
-            self.flights.forget(key)
-        self.store.delete_many(keys)
+        self._delete(keys)
         return list(keys)
+
+    def delete_pattern(self, pattern: str) -> int:
+        """Forget the keys that match, with `*` and `?`; return how many there were."""
+        self.loader.flights.reset()
+        return self.store.delete_pattern(pattern)
+
+    def invalidate(self, *tags: str) -> bool:
+        """Forget every entry that has one of *tags*; False if that waits until Redis is back."""
+        return self.store.invalidate(tags)
 
     def has(self, key: str) -> bool:
         """Tell whether there is an entry under *key*."""
-        return self.store.get_many((key,))[0] is not None
+        entry = self.store.get(key)
+        return entry is not None and entry.is_fresh(time())
+
+    def ttl(self, key: str) -> float | None:
+        """Return for how many seconds *key* lives, infinity for ever, None if there is nothing."""
+        return self.store.ttl(key)
 
     def clear(self) -> bool:
         """Forget everything that this application cached."""
-        self.flights.reset()
+        self.loader.flights.reset()
         return self.store.clear()
 
     def unlink(self, *keys: str) -> list[str]:
@@ -125,109 +142,75 @@ class SafeBackend(BaseCache):
 
     # What the decorators call.
 
-    def look_up(self, key: str) -> Any:
-        """Return the value under *key* or MISSING, and count."""
-        value = self._read_value(key, self.store.get_many((key,))[0])
-        self.counters.looked.inc("miss" if value is MISSING else "hit")
-        return value
+    def obtain(self, want: Want, forced: bool = False) -> Any:
+        """Return a result from the store, or computed once; see `Loader`."""
+        return self.loader.compute(want) if forced else self.loader.obtain(want)
 
-    def look_up_page(self, key: str, root: str) -> tuple[Any, str]:
-        """Return the page under *key* or MISSING, and the stamp of *root*, empty if it has none.
+    def made(self, value: Any) -> Made | None:
+        """Return what is stored of a value, None if it is too large; TypeError names a type that cannot be."""
+        return self._fit(*encode_value(value))
 
-        A page counts only with the stamp that its root has now: whoever deletes the root forgets all of its pages,
-        those that are being computed included.
-        """
-        data, stamp_data = self.store.get_many((key, root))
-        stamp = self._read_value(root, stamp_data)
-        stamp = stamp if isinstance(stamp, str) else ""
-        found = self.read_page(key, data, stamp) if data is not None and stamp else MISSING
-        self.counters.looked.inc("miss" if found is MISSING else "hit")
-        return found, stamp
+    def made_page(self, page: Page) -> Made | None:
+        """Return what is stored of a response, None if it is too large."""
+        return self._fit(PAGE, encode_page(page))
 
-    def stamp(self, root: str, timeout: Timeout) -> str:
-        """Give *root* a stamp if it has none, and return the one it has."""
-        ttl = self.seconds(timeout)
-        new = uuid.uuid4().hex[:16]
-        lifetime = ttl * 2 + 60 if ttl else 0.0  # it must outlive the pages that carry it
-        if self.store.add(root, pack(root, *encode_value(new)), lifetime):
-            return new
-        value = self._read_value(root, self.store.get_many((root,))[0])
-        return value if isinstance(value, str) else new
+    def value_of(self, entry: Entry) -> Any:
+        """Return the value of an entry, MISSING if it is none: an older version, or a page."""
+        if entry.kind == PAGE:
+            return MISSING
+        try:
+            return decode_value(entry.kind, entry.payload)
+        except (ValueError, TypeError, KeyError, ArithmeticError, msgspec.MsgspecError):
+            self.loader.count("damaged", entry.tier)
+            return MISSING
 
-    def store_value(self, key: str, value: Any, timeout: Timeout) -> bytes | None:
-        """Store *value* and return its bytes, also when the store is away; None if it is too large."""
-        data = self._fit(pack(key, *encode_value(value)))
-        if data is not None:
-            self.store.set_many({key: data}, self.seconds(timeout))
-        return data
-
-    def store_page(self, key: str, page: Page, timeout: Timeout) -> bytes | None:
-        """Store a response and return its bytes; None if it is too large."""
-        data = self._fit(pack(key, PAGE, encode_page(page)))
-        if data is not None:
-            self.store.set_many({key: data}, self.seconds(timeout))
-        return data
-
-    def fly(
-        self,
-        key: str,
-        compute: Callable[[], tuple[Any, bytes | None]],
-        read: Callable[[bytes], Any],
-        again: Callable[[], Any],
-        landings: int,
-    ) -> Any:
-        """Compute once per key and process; see `Flights.run`."""
-        result, shared = self.flights.run(key, compute, read, again, landings)
-        if shared:
-            self.counters.looked.inc("coalesced")
-        return result
-
-    def read_value(self, key: str, data: bytes) -> Any:
-        """Return what `store_value` stored."""
-        return self._read_value(key, data)
-
-    def read_page(self, key: str, data: bytes, stamp: str) -> Any:
-        """Return what a view returned, a Page or a value; MISSING if that was under another stamp."""
-        found: Any = self._guarded(key, data, _stamped)
-        return found[1] if found is not MISSING and found[0] == stamp else MISSING
+    def page_of(self, entry: Entry) -> Any:
+        """Return the Page or the value of an entry, MISSING if it is neither."""
+        if entry.kind != PAGE:
+            return self.value_of(entry)
+        try:
+            return decode_page(entry.payload)
+        except (ValueError, TypeError, msgspec.MsgspecError):
+            self.loader.count("damaged", entry.tier)
+            return MISSING
 
     def after_fork(self) -> None:
         """Renew what a forked child must not share with its parent."""
-        self.flights.reset()
+        self.loader.flights.reset()
         self.store.after_fork()
 
     def seconds(self, timeout: Timeout) -> float:
         """Return a time to live in seconds; None is the default, 0 for ever."""
-        return self._limits.ttl if timeout is None else max(0.0, parse_duration(timeout))
+        return self.order.ttl if timeout is None else max(0.0, parse_duration(timeout))
 
-    def _read_value(self, key: str, data: bytes | None) -> Any:
-        return MISSING if data is None else self._guarded(key, data, _value)
+    def _counted(self, key: str, entry: Entry | None) -> Any:
+        value = MISSING if entry is None or not entry.is_fresh(time()) else self.value_of(entry)
+        if value is MISSING or entry is None:
+            self.loader.count("miss", "none")
+        else:
+            self.loader.count("hit", entry.tier)
+        return value
 
-    def _guarded(self, key: str, data: bytes, read: Callable[[bytes, bytes], Any]) -> Any:
-        """Read an entry; what another program, an older version or a broken line left there is a miss."""
-        opened = unpack(key, data)
-        if opened is not None:
-            try:
-                return read(*opened)
-            except (ValueError, TypeError, KeyError, ArithmeticError, msgspec.MsgspecError):
-                pass
-        self.counters.looked.inc("damaged")
-        return MISSING
+    def _plain(self, value: Any) -> Any:
+        return None if value is MISSING else value
 
-    def _fit(self, data: bytes) -> bytes | None:
-        if len(data) <= self._limits.max_object:
-            return data
+    def _entry(self, key: str, value: Any, timeout: Timeout, tags: Sequence[str]) -> Entry | None:
+        made = self.made(value)
+        if made is None:
+            return None
+        ttl = self.seconds(timeout)
+        ticket = self.store.ticket(key, tags)
+        now = time()
+        ends = now + ttl if ttl else 0.0
+        return Entry(made.kind, made.payload, now, ends, ends, 0.0, ticket.stamps)
+
+    def _delete(self, keys: Sequence[str]) -> list[str]:
+        for key in keys:
+            self.loader.flights.forget(key)
+        return self.store.delete_many(keys)
+
+    def _fit(self, kind: bytes, payload: bytes) -> Made | None:
+        if len(payload) <= self._most_bytes:
+            return Made(kind, payload)
         self.counters.refused.inc("size")
         return None
-
-
-def _value(kind: bytes, payload: bytes) -> Any:
-    return MISSING if kind == PAGE else decode_value(kind, payload)
-
-
-def _stamped(kind: bytes, payload: bytes) -> tuple[str, Any]:
-    if kind == PAGE:
-        page = decode_page(payload)
-        return page.stamp, page
-    stamp, value = decode_value(kind, payload)
-    return stamp, value

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from string import Formatter
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
@@ -16,6 +18,8 @@ from werkzeug.wrappers import Response
 
 from .absent import MISSING
 from .backend import SafeBackend, Timeout
+from .entry import Entry
+from .loader import Made, Order, Want
 
 if TYPE_CHECKING:
     from .handle import CacheFace
@@ -23,6 +27,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Key = Callable[..., str]
+Tags = Iterable[str] | Callable[..., Iterable[str]]
+
+_LONGEST_NAME = 200
+"""Characters of a tag; what a visitor puts into an address must not make names of megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,12 @@ class Options:
     vary: tuple[str, ...] = ()
     indicate: bool = False
     source_check: bool | None = None
+    by_arguments: bool = False
+    ignored: tuple[str, ...] = ()
+    tags: Tags = ()
+    stale: float | None = None
+    stale_on_error: float | None = None
+    negative: float | None = None
 
 
 class Call:
@@ -49,6 +63,10 @@ class Call:
         self.cache = cache
         self.function = function
         self.options = options
+        self.name = f"{function.__module__}.{function.__qualname__}"
+        self._tags = tag_maker(function, options.tags)
+        self._known: tuple[SafeBackend, Timeout, Order] | None = None
+        self.keeps_none = options.cache_none or options.negative is not None
         self.decorated = self._decorate(timeout)
 
     def _decorate(self, timeout: Timeout) -> Any:
@@ -72,53 +90,86 @@ class Call:
         function = current_app.ensure_sync(self.function) if current_app else self.function
         return function(*args, **kwargs)
 
-    def through(self, key: str, args: Any, kwargs: Any) -> Any:
+    def order(self, backend: SafeBackend) -> Order:
+        """Return how results are kept: what the decorator says, else the application's settings."""
+        ours, options = backend.order, self.options
+        timeout = self.decorated.cache_timeout
+        if timeout is None and options.stale is None and options.stale_on_error is None:
+            return ours
+        return replace(
+            ours,
+            ttl=backend.seconds(timeout),
+            stale=ours.stale if options.stale is None else options.stale,
+            stale_on_error=ours.stale_on_error if options.stale_on_error is None else options.stale_on_error,
+        )
+
+    def tags(self, args: Any, kwargs: Any) -> tuple[str, ...]:
+        """Return the tags of one call's result."""
+        return self._tags(args, kwargs)
+
+    def through(self, key: str, args: Any, kwargs: Any, tags: tuple[str, ...] | None = None) -> Any:
         """Return the value under *key*, computed by one caller where it is not there."""
         backend = self.cache.backend
-        landings = backend.flights.landings
-        forced = self.cache._forced_update(self.options.forced_update, *args, **kwargs)
-        value = MISSING if forced else self.fresh(backend.look_up(key), args, kwargs)
-        self.tell(key, value is not MISSING, args, kwargs)
-        if value is not MISSING:
-            return value
-        if forced:
-            return self.compute(backend, key, args, kwargs)[0]
-        return backend.fly(
-            key,
-            lambda: self.compute(backend, key, args, kwargs),
-            lambda data: backend.read_value(key, data),
-            lambda: self.fresh(backend.look_up(key), args, kwargs),
-            landings,
-        )
+
+        def read(entry: Entry) -> Any:
+            return self.fresh(backend.value_of(entry), args, kwargs)
+
+        def make() -> tuple[Any, Made | None]:
+            return self.compute(backend, args, kwargs)
+
+        tags = self.tags(args, kwargs) if tags is None else tags
+        want = Want(key, tags, self._order(backend), make, read)
+        if not self.cache.enable_signals:
+            return backend.obtain(want, self._forced(args, kwargs))
+        return self.told(backend, key, want, args, kwargs)
+
+    def told(self, backend: SafeBackend, key: str, want: Want, args: Any, kwargs: Any) -> Any:
+        """Obtain, and send the library's signals: a hit is what was not computed by this caller."""
+        ran = False
+
+        def make() -> tuple[Any, Made | None]:
+            nonlocal ran
+            ran = True
+            self.tell(key, False, args, kwargs)
+            return want.make()
+
+        result = backend.obtain(replace(want, make=make), self._forced(args, kwargs))
+        if not ran:
+            self.tell(key, True, args, kwargs)
+        return result
 
     def fresh(self, value: Any, args: Any, kwargs: Any) -> Any:
         """Return *value*, MISSING if the function's options say that it does not count."""
-        if value is None and not self.options.cache_none:
+        if value is None and not self.keeps_none:
             return MISSING
         if value is not MISSING and self.cache._is_stale(self.options.is_stale, value, *args, **kwargs):
             return MISSING
         return value
 
-    def compute(self, backend: SafeBackend, key: str, args: Any, kwargs: Any) -> tuple[Any, bytes | None]:
-        """Call the function and store what it gave; the bytes are None if that was not possible."""
+    def compute(self, backend: SafeBackend, args: Any, kwargs: Any) -> tuple[Any, Made | None]:
+        """Call the function, and say what is stored of what it gave; None if that is not possible."""
         value = self.uncached(args, kwargs)
         if inspect.isgenerator(value):
             value = join_generator(value)
         if isinstance(value, Response):
             backend.counters.refused.inc("response")
             return value, None
-        if not self.wanted(value):
-            return value, None
+        return value, self.made(backend, value) if self.wanted(value) else None
+
+    def made(self, backend: SafeBackend, value: Any) -> Made | None:
+        """Return what is stored of a value; None where it cannot be, see `unfit`."""
         try:
-            data = backend.store_value(key, value, self.decorated.cache_timeout)
+            made = backend.made(value)
         except TypeError as error:
             self.unfit(backend, error)
-            return value, None
-        return value, data
+            return None
+        if value is None and made is not None and self.options.negative is not None:
+            return replace(made, ttl=self.options.negative)
+        return made
 
     def wanted(self, value: Any) -> bool:
         """Tell whether the options let *value* be stored."""
-        if value is None and not self.options.cache_none:
+        if value is None and not self.keeps_none:
             return False
         return self.options.response_filter is None or bool(self.options.response_filter(value))
 
@@ -137,17 +188,69 @@ class Call:
             backend.unfit.add(self.function)
             logger.error("%s is not cached: %s", self.function.__qualname__, error)
 
+    def _forced(self, args: Any, kwargs: Any) -> bool:
+        if self.options.forced_update is None:
+            return False
+        return bool(self.cache._forced_update(self.options.forced_update, *args, **kwargs))
+
+    def _order(self, backend: SafeBackend) -> Order:
+        """Return `order`, made once per application and time to live."""
+        timeout = self.decorated.cache_timeout
+        known = self._known
+        if known is None or known[0] is not backend or known[1] != timeout:
+            known = self._known = (backend, timeout, self.order(backend))
+        return known[2]
+
 
 class MemoizedCall(Call):
-    """`@memoize`: a value per set of arguments, under a version that `delete_memoized` takes away."""
+    """`@memoize`: a value per set of arguments, under tags that `delete_memoized` invalidates."""
 
     def run(self, args: Any, kwargs: Any) -> Any:
         """Answer one call."""
         key = self.decorated.make_cache_key(self.decorated, *args, **kwargs)
-        return self.through(key, args, kwargs)
+        names = self.cache.memoized_names(self.decorated, args, self.options.ignored)
+        return self.through(key, args, kwargs, (*names, *self.tags(args, kwargs)))
 
     def tell(self, key: str, found: bool, args: Any, kwargs: Any) -> None:
         """Send the library's signals for memoized functions."""
         if self.cache.enable_signals:
             signal = cache_memoize_hit if found else cache_memoize_miss
             signal.send(cache=self.cache, cache_key=key, f=self.function, args=args, kwargs=kwargs)
+
+
+def tag_maker(function: Callable[..., Any], tags: Tags) -> Callable[[Any, Any], tuple[str, ...]]:
+    """Return what makes the tags of a call: `product:{id}` takes the argument *id*."""
+    if callable(tags):
+        return lambda args, kwargs: tuple(_short(str(tag)) for tag in tags(*args, **kwargs))
+    fixed = tuple(_short(tag) for tag in tags)
+    if not any("{" in tag for tag in fixed):
+        return lambda _args, _kwargs: fixed
+    signature = inspect.signature(function)
+    rest = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
+    for tag in fixed:
+        for _, field, _, _ in Formatter().parse(tag):
+            _must_be_argument(tag, field, function, signature, rest)
+
+    def fill(args: Any, kwargs: Any) -> tuple[str, ...]:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        values = bound.arguments
+        if rest is not None:
+            values = {**values, **values[rest]}
+        return tuple(_short(tag.format_map(values)) for tag in fixed)
+
+    return fill
+
+
+def _must_be_argument(
+    tag: str, field: str | None, function: Callable[..., Any], signature: inspect.Signature, rest: str | None
+) -> None:
+    if field is None or rest is not None:
+        return
+    name = field.partition(".")[0].partition("[")[0]
+    if name not in signature.parameters:
+        raise TypeError(f"The tag {tag!r} names an argument that {function.__qualname__} does not have.")
+
+
+def _short(tag: str) -> str:
+    return tag if len(tag) <= _LONGEST_NAME else hashlib.sha256(tag.encode()).hexdigest()

@@ -10,19 +10,28 @@ from urllib.parse import quote
 
 from flask import Flask
 
-from flask_prod.core.component import Check, Component, Contribution, Event, Installed
+from flask_prod.core.component import Check, Component, Contribution, Event, Installed, Periodic
 from flask_prod.core.errors import ConfigError
-from flask_prod.core.ports import RedisPort
+from flask_prod.core.ports import CounterPort, RedisPort
+from flask_prod.core.run_dir import run_dir
 from flask_prod.core.settings import Section
 
 from . import library
 from .backend import Counters, Limits, SafeBackend
+from .board import Board
 from .cli import cache_command
 from .files import FileStore
 from .handle import CacheFace
+from .loader import Order
+from .locks import Handover, HostLocks
+from .memory import MemoryStore
+from .pending import Pending
 from .rules import CookieFilter
 from .settings import CacheSettings
-from .stores import MemoryStore, NullStore, RedisStore, Store
+from .shared import RedisStore
+from .stores import Damaged, NullStore, Store
+from .tiered import TieredStore
+from .warming import Warming
 
 _LOCAL_SIZE = 16 * 1024**2
 """Bytes that each process may keep for itself while Redis is away."""
@@ -44,52 +53,112 @@ class ResponseCache(Component[CacheSettings, SafeBackend]):
 
     def install(self, app: Flask, settings: CacheSettings, kit: Installed) -> Contribution[SafeBackend]:
         """Choose the store and put the safe back end under the library's object."""
-        store = _build_store(app, settings, kit)
+        looked = kit.meter.counter("flask_prod_cache_lookups_total", _LOOKUPS, ("result", "backend", "tier"))
+        store = _Builder(app, settings, kit, looked).build()
         limits = Limits(
-            ttl=settings.ttl,
+            order=Order(settings.ttl, settings.stale, settings.stale_on_error, settings.jitter, settings.early),
             max_object=settings.max_object,
             wait=settings.wait,
             cookies=CookieFilter(settings.ignore_cookies),
             strict=not kit.service.production,
         )
-        counters = Counters(
-            kit.meter.counter("flask_prod_cache_lookups_total", _LOOKUPS, ("result",)),
-            kit.meter.counter("flask_prod_cache_refused_total", _REFUSED, ("reason",)),
-        )
-        backend = SafeBackend(store, limits, library.library_options(app.config), counters)
+        refused = kit.meter.counter("flask_prod_cache_refused_total", _REFUSED, ("reason",))
+        backend = SafeBackend(store, limits, library.library_options(app.config), Counters(looked, refused))
+        warming = Warming(app, store, self._face.warmth)
         self._face.install(app, backend)
         return Contribution(
             handle=backend,
             checks=(Check("cache", store.probe, critical=False),),
-            commands=(cache_command(backend),),
-            start=warn_of_many(store, kit.emit),
-            after_fork=backend.after_fork,
+            commands=(cache_command(backend, warming),),
+            start=starter(store, kit.emit),
+            periodic=(Periodic("cache", 1.0, _both(store.tick, warming.tick)),),
+            after_fork=_both(backend.after_fork, warming.after_fork),
+            close=_both(warming.close, store.close),
         )
 
 
-_LOOKUPS = "Look-ups in the cache by result: hit, miss, coalesced (another caller computed it) or damaged."
+_LOOKUPS = (
+    "Look-ups in the cache by result: hit, stale, miss, coalesced (another caller computed it), error (served old "
+    "since computing failed) or damaged; by back end and the tier that had it."
+)
 _REFUSED = "Pages and values that were not cached, by reason; docs/cache.md explains each."
 
 
-def _build_store(app: Flask, settings: CacheSettings, kit: Installed) -> Store:
-    redis: RedisPort | None = kit.handle("redis")
-    shared = redis if redis is not None and redis.configured else None
-    backend = library.choose_backend(app.config, settings, shared is not None)
-    problems = tuple(library.problems(app.config, backend, shared is not None))
-    if problems:
-        raise ConfigError(problems)
+class _Builder:
+    """Makes the store that the settings ask for, with what all processes of the host share."""
 
-    prefix = str(app.config.get("CACHE_KEY_PREFIX") or "")
-    if backend == "redis" and shared is not None:
-        return RedisStore(shared, prefix, MemoryStore(_LOCAL_SIZE, settings.memory_entries))
-    if backend == "file":
-        folder = Path(settings.dir or Path(app.instance_path) / "cache") / _folder_name(
-            kit.service.namespace, prefix
+    def __init__(self, app: Flask, settings: CacheSettings, kit: Installed, looked: CounterPort) -> None:
+        self._app = app
+        self._settings = settings
+        self._kit = kit
+        self._looked = looked
+        self._prefix = str(app.config.get("CACHE_KEY_PREFIX") or "")
+        self._run_dir = run_dir(kit.service, app.root_path)
+
+    def build(self) -> Store:
+        """Return the store; ConfigError names what cannot be honoured."""
+        redis: RedisPort | None = self._kit.handle("redis")
+        shared = redis if redis is not None and redis.configured else None
+        backend = library.choose_backend(self._app.config, self._settings, shared is not None)
+        problems = tuple(library.problems(self._app.config, backend, shared is not None))
+        if problems:
+            raise ConfigError(problems)
+        if backend == "redis" and shared is not None:
+            return RedisStore(shared, self._prefix, self._local(), self._pending(), self._damaged("redis"))
+        if backend == "tiered" and shared is not None:
+            return self._tiered(shared)
+        if backend == "file":
+            return self._files()
+        return NullStore() if backend == library.NULL else self._memory(self._settings.memory_size)
+
+    def _tiered(self, redis: RedisPort) -> TieredStore:
+        local = self._local()
+        memory = MemoryStore(self._settings.memory_size, self._settings.memory_entries, local.board)
+        return TieredStore(redis, self._prefix, local, self._pending(), self._damaged("tiered"), memory=memory)
+
+    def _files(self) -> FileStore:
+        settings = self._settings
+        name = _folder_name(self._kit.service.namespace, self._prefix)
+        folder = Path(settings.dir or Path(self._app.instance_path) / "cache") / name
+        return FileStore(
+            folder, settings.memory_size, settings.memory_entries, self._kit.emit, self._damaged("file")
         )
-        return FileStore(folder, settings.memory_size, settings.memory_entries, kit.emit)
-    if backend == library.NULL:
-        return NullStore()
-    return MemoryStore(settings.memory_size, settings.memory_entries)
+
+    def _local(self) -> MemoryStore:
+        return self._memory(_LOCAL_SIZE)
+
+    def _memory(self, size: int) -> MemoryStore:
+        return MemoryStore(
+            size,
+            self._settings.memory_entries,
+            Board(self._place("cache.board")),
+            HostLocks(self._place("cache.lock")),
+            Handover(self._run_dir),
+        )
+
+    def _pending(self) -> Pending:
+        return Pending(self._place("cache.pending"))
+
+    def _place(self, name: str) -> Path | None:
+        return None if self._run_dir is None else self._run_dir / name
+
+    def _damaged(self, backend: str) -> Damaged:
+        tier = "redis" if backend == "tiered" else backend
+        return lambda: self._looked.inc("damaged", backend, tier)
+
+
+def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    def call() -> None:
+        first()
+        second()
+
+    return call
+
+
+def starter(store: Store, emit: Callable[[Event], None]) -> Callable[[], None]:
+    """Return what starts the store in a process that serves, and warns where its siblings cannot be told."""
+    warn = warn_of_many(store, emit)
+    return store.start if warn is None else _both(store.start, warn)
 
 
 def _folder_name(namespace: str, prefix: str) -> str:
@@ -99,7 +168,7 @@ def _folder_name(namespace: str, prefix: str) -> str:
 
 def warn_of_many(store: Store, emit: Callable[[Event], None]) -> Callable[[], None] | None:
     """Return what warns, in a process that has siblings, of a memory that each keeps for itself."""
-    if store.name != "memory":
+    if not isinstance(store, MemoryStore) or store.board.shared:
         return None
 
     def warn() -> None:
@@ -108,7 +177,8 @@ def warn_of_many(store: Store, emit: Callable[[Event], None]) -> Callable[[], No
         if several and processes != "1":
             message = (
                 "The cache lives in the memory of each worker: an entry deleted in one worker stays in the others "
-                "until its time is over. Set REDIS_URL, or CACHE_BACKEND=file."
+                "until its time is over, since there is no directory where workers can leave word. Set RUN_DIR to "
+                "one, or set REDIS_URL."
             )
             fields: dict[str, Any] = {"processes": processes or "unknown"}
             emit(Event("prod.cache.unshared", message, "warning", fields))

@@ -1,16 +1,9 @@
-"""How an entry looks in a store: a version, a kind, a check sum bound to its key, then JSON. Never a pickle.
-
-    FP1 <kind> <crc32 of key and payload, 8 hex digits> <payload>
-
-The check sum tells what was cut short, damaged, or answered to another question (a connection out of step returns
-the value of another key: another user's page). It is no protection against somebody who may write to the store.
-"""
+"""What an entry holds: a value as JSON, or a page. Never a pickle; entry.py has what goes around it."""
 
 from __future__ import annotations
 
 import base64
 import math
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
@@ -30,8 +23,6 @@ TAGGED = b"t"
 PAGE = b"p"
 """A response: its head as JSON, a line break, its body as it is."""
 
-_VERSION = b"FP1"
-_HEAD = len(_VERSION) + 1 + 8
 _TAG = "$"
 _PLAIN_TYPES = frozenset({type(None), bool, str})
 _DEEPEST = 200
@@ -39,26 +30,11 @@ _DEEPEST = 200
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A stored response; `stamp` is that of its root, see backend.py."""
+    """A stored response."""
 
-    stamp: str
     status: int
     headers: tuple[tuple[str, str], ...]
     body: bytes
-
-
-def pack(key: str, kind: bytes, payload: bytes) -> bytes:
-    """Return *payload* in its envelope."""
-    check = zlib.crc32(payload, zlib.crc32(key.encode()))
-    return b"%b%b%08x%b" % (_VERSION, kind, check, payload)
-
-
-def unpack(key: str, data: bytes) -> tuple[bytes, bytes] | None:
-    """Return kind and payload, None for bytes that are no entry of this key and version."""
-    payload = data[_HEAD:]
-    if data[:3] != _VERSION or data[4:_HEAD] != b"%08x" % zlib.crc32(payload, zlib.crc32(key.encode())):
-        return None
-    return data[3:4], payload
 
 
 def encode_value(value: object) -> tuple[bytes, bytes]:
@@ -79,10 +55,10 @@ def decode_value(kind: bytes, payload: bytes) -> Any:
 
 def encode_page(page: Page) -> bytes:
     """Return the payload of *page*."""
-    return msgspec.json.encode((page.stamp, page.status, page.headers)) + b"\n" + page.body
+    return msgspec.json.encode((page.status, page.headers)) + b"\n" + page.body
 
 
-_HEAD_DECODER = msgspec.json.Decoder(tuple[str, int, tuple[tuple[str, str], ...]])
+_HEAD_DECODER = msgspec.json.Decoder(tuple[int, tuple[tuple[str, str], ...]])
 
 
 def decode_page(payload: bytes) -> Page:

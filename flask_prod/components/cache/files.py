@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import tempfile
 import threading
 import time
@@ -12,11 +11,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
+
 from flask_prod.core.component import Event, Finding
 from flask_prod.core.errors import ConfigError
 
-_EXPIRES = struct.Struct(">d")
+from .board import Board
+from .entry import Entry, pack, unpack
+from .envelope import PLAIN
+from .locks import HostLocks, Release
+from .memory import number_of
+from .stores import Damaged, Ticket, remaining
+
 _PART = ".part"
+_BOARD = ".board"
+_LOCK = ".lock"
+_OURS = frozenset((_BOARD, _LOCK))
 _LOOK_EVERY = 256
 """Writes between two looks at how full the folder is: reading it costs about a millisecond per thousand files."""
 
@@ -29,11 +39,19 @@ class FileStore:
 
     name = "file"
 
-    def __init__(self, folder: Path, most_bytes: int, most_entries: int, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        most_bytes: int,
+        most_entries: int,
+        emit: Callable[[Event], None],
+        damaged: Damaged,
+    ) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
         self._most_entries = most_entries
         self._emit = emit
+        self._damaged = damaged
         self._told_at = -_TELL_EVERY
         self._writes = 0
         self.after_fork()
@@ -45,36 +63,120 @@ class FileStore:
             raise ConfigError(
                 [f"CACHE_DIR is {folder}, which cannot be written ({error.strerror}): name another folder."]
             ) from error
+        self.board = Board(folder / _BOARD)
+        self._locks = HostLocks(folder / _LOCK)
 
-    def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return what has not expired."""
-        return [self._read(self._path(key)) for key in keys]
+    def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
+        """Return what has not ended and was not invalidated."""
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        entry = unpack(key, data, "file")
+        if entry is None:
+            self._damaged()
+        if (
+            entry is None
+            or entry.is_over(time.time())
+            or (entry.tags and self.board.stamps(tag for tag, _ in entry.tags) != entry.tags)
+        ):
+            self._remove(path)
+            return None
+        return entry
 
-    def set_many(self, entries: Mapping[str, bytes], ttl: float) -> bool:
+    def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
+        """Return several."""
+        return [self.get(key) for key in keys]
+
+    def ticket(self, key: str, tags: Sequence[str] = ()) -> Ticket:
+        """Return the cells of the board in the folder."""
+        return Ticket(self.board.marks(key, tags), self.board.stamps(tags))
+
+    def keep(self, key: str, entry: Entry, ticket: Ticket) -> bool:
         """Store; False when the disk is full or read-only."""
-        written = [self._write(key, data, ttl) for key, data in entries.items()]
+        return self.board.hold(ticket.marks) and self._write(key, entry)
+
+    def set_many(self, entries: Mapping[str, Entry]) -> bool:
+        """Store; False when the disk is full or read-only."""
+        self.board.touch(entries)
+        written = [self._write(key, entry) for key, entry in entries.items()]
         return all(written)
 
-    def add(self, key: str, data: bytes, ttl: float) -> bool:
+    def add(self, key: str, entry: Entry) -> bool:
         """Store unless there is one; of several processes that try at once, one is told True."""
-        # Reading removes what has expired; os.link puts nothing in the place of what another process just added.
-        return self._read(self._path(key)) is None and self._write(key, data, ttl, os.link)
+        # Reading removes what has ended; os.link puts nothing in the place of what another process just added.
+        return self.get(key) is None and self._write(key, entry, os.link)
+
+    def increment(self, key: str, by: int, ttl: float) -> int | None:
+        """Count under a lock."""
+        release = self._locks.take(f"number:{key}")
+        while release is None:
+            time.sleep(0.001)
+            release = self._locks.take(f"number:{key}")
+        try:
+            found, now = self.get(key), time.time()
+            number = by if found is None else number_of(found) + by
+            ends = (now + ttl if ttl else 0.0) if found is None else found.expires
+            entry = Entry(PLAIN, msgspec.json.encode(number), now, ends, ends)
+            return number if self._write(key, entry) else None
+        finally:
+            release()
+
+    def ttl(self, key: str) -> float | None:
+        """Return what is left of its time."""
+        return remaining(self.get(key), time.time())
 
     def delete_many(self, keys: Sequence[str]) -> list[str]:
         """Forget."""
-        return [key for key in keys if self._remove(self._path(key))]
+        gone = [key for key in keys if self._remove(self._path(key))]
+        self.board.touch(keys, tags=keys)
+        return gone
+
+    def delete_pattern(self, pattern: str) -> int:
+        """Refuse: names of files are hashes, which match nothing."""
+        raise NotImplementedError("delete_pattern needs CACHE_BACKEND=redis, tiered or memory; use tags instead.")
+
+    def invalidate(self, tags: Sequence[str]) -> bool:
+        """Tell all processes that use the folder."""
+        self.board.touch(tags=tags)
+        return True
 
     def clear(self) -> bool:
         """Forget everything in the folder."""
+        self.board.touch_all()
         for path in tuple(self._files()):
             self._remove(path)
         return True
+
+    def lock(self, key: str, seconds: float) -> Release | None:
+        """Lock on this host; the system releases it when its owner dies."""
+        return self._locks.take(key)
+
+    def claim(self, name: str, seconds: float) -> bool:
+        """Ask for an entry that says so."""
+        ends = time.time() + seconds
+        return self.add(f"claim:{name}", Entry(PLAIN, b"1", time.time(), ends, ends))
+
+    def again(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
+        """Look once more."""
+        return self.get(key)
+
+    def tick(self) -> None:
+        """See that the board is still there."""
+        self.board.check()
 
     def probe(self) -> Finding | None:
         """Say whether the folder can still be written."""
         if os.access(self._folder, os.W_OK):
             return None
         return Finding("warn", "The folder of the cache cannot be written: nothing is cached.")
+
+    def start(self) -> None:
+        """Have nothing to start."""
+
+    def close(self) -> None:
+        """Have nothing to end."""
 
     def after_fork(self) -> None:
         """Renew the lock."""
@@ -83,25 +185,14 @@ class FileStore:
     def _path(self, key: str) -> Path:
         return self._folder / hashlib.sha256(key.encode()).hexdigest()
 
-    def _read(self, path: Path) -> bytes | None:
-        try:
-            data = path.read_bytes()
-        except OSError:
-            return None
-        (expires,) = _EXPIRES.unpack_from(data) if len(data) >= _EXPIRES.size else (1.0,)
-        if expires and expires <= time.time():
-            self._remove(path)
-            return None
-        return data[_EXPIRES.size :]
-
-    def _write(self, key: str, data: bytes, ttl: float, place: Callable[[str, Path], None] = os.replace) -> bool:
+    def _write(self, key: str, entry: Entry, place: Callable[[str, Path], None] = os.replace) -> bool:
         """Write beside and put in place, so that a reader sees all of an entry or nothing."""
         self._make_room()
         part = ""
         try:
             handle, part = tempfile.mkstemp(_PART, dir=self._folder)
             with os.fdopen(handle, "wb") as file:
-                file.write(_EXPIRES.pack(time.time() + ttl if ttl else 0.0) + data)
+                file.write(pack(key, entry))
             place(part, self._path(key))
         except FileExistsError:
             return False
@@ -114,6 +205,9 @@ class FileStore:
                     os.unlink(part)
         return True
 
+    def _counts(self, entry: Entry) -> bool:
+        return not entry.tags or self.board.stamps(tag for tag, _ in entry.tags) == entry.tags
+
     def _remove(self, path: Path) -> bool:
         try:
             path.unlink()
@@ -123,7 +217,7 @@ class FileStore:
 
     def _files(self) -> Iterator[Path]:
         with suppress(OSError):
-            yield from self._folder.iterdir()
+            yield from (path for path in self._folder.iterdir() if path.name not in _OURS)
 
     def _make_room(self) -> None:
         self._writes += 1

@@ -16,14 +16,14 @@ _MOST_REFUSED = 1000
 
 
 class Flight:
-    """A computation on its way; `data` are the stored bytes once it has landed, None if there are none."""
+    """A computation on its way; `kept` is what was stored once it has landed, None if nothing was."""
 
-    __slots__ = ("data", "landed", "owner")
+    __slots__ = ("kept", "landed", "owner")
 
     def __init__(self) -> None:
         self.owner = threading.get_ident()
         self.landed = threading.Event()
-        self.data: bytes | None = None
+        self.kept: Any = None
 
 
 class Flights:
@@ -38,48 +38,52 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
         self._refused: dict[str, float] = {}
-        self.landings = 0
 
     def run(
         self,
         key: str,
-        compute: Callable[[], tuple[Any, bytes | None]],
-        read: Callable[[bytes], Any],
-        again: Callable[[], Any],
-        landings: int,
+        compute: Callable[[], tuple[Any, Any]],
+        read: Callable[[Any], Any],
     ) -> tuple[Any, bool]:
         """Return the result for *key*, and whether another thread's computation gave it.
 
-        *compute* returns its result and the bytes that were stored, None if it may not be shared. *again* looks
-        into the store once more and may say MISSING; it is asked when a flight has landed since *landings* was
-        read, that is, between the look into the store and now.
+        *compute* returns its result and what was stored of it, None if it may not be shared; *read* makes a result
+        of that, for each who waited one of his own, or says MISSING.
         """
         flight, leading = self._join(key)
         if flight is None:
             return compute()[0], False
         if not leading:
-            if flight.landed.wait(self._wait) and flight.data is not None:
-                found = read(flight.data)
+            if flight.landed.wait(self._wait) and flight.kept is not None:
+                found = read(flight.kept)
                 if found is not MISSING:
                     return found, True
             return compute()[0], False
         try:
-            if self.landings != landings:
-                found = again()
-                if found is not MISSING:
-                    return found, True
-            result, flight.data = compute()
-            if flight.data is None:
+            result, flight.kept = compute()
+            if flight.kept is None:
                 self._refuse(key)
             return result, False
         finally:
             self._land(key, flight)
 
     def forget(self, key: str) -> None:
-        """Let nobody else wait for *key*: what is being computed is out of date."""
+        """Let nobody else wait for *key*, under whatever ticket: what is being computed is out of date."""
         if self._flights:
             with self._lock:
-                self._flights.pop(key, None)
+                for name in [name for name in self._flights if name.partition("\0")[0] == key]:
+                    del self._flights[name]
+
+    def alone(self, key: str, compute: Callable[[], tuple[Any, Any]]) -> Any:
+        """Compute unless somebody does so already; then say MISSING at once."""
+        flight, leading = self._join(key)
+        if flight is None or not leading:
+            return MISSING
+        try:
+            result, flight.kept = compute()
+            return result
+        finally:
+            self._land(key, flight)
 
     def _join(self, key: str) -> tuple[Flight | None, bool]:
         with self._lock:
@@ -94,7 +98,6 @@ class Flights:
 
     def _land(self, key: str, flight: Flight) -> None:
         with self._lock:
-            self.landings += 1
             if self._flights.get(key) is flight:
                 del self._flights[key]
         flight.landed.set()

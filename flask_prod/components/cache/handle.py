@@ -16,9 +16,11 @@ from flask_caching.utils import function_namespace
 from flask_prod.core.errors import NotInstalled, SetupFinished
 from flask_prod.core.values import parse_duration
 
-from .backend import SafeBackend
-from .calls import MemoizedCall, Options
+from .backend import SafeBackend, Timeout
+from .calls import MemoizedCall, Options, Tags
 from .pages import CachedCall
+from .remember import RememberedCall
+from .warming import Warming, Warmth
 
 if TYPE_CHECKING:
     from flask_caching import _CachedFunction, _MemoizedFunction
@@ -36,6 +38,7 @@ class CacheFace(Cache):
 
     def __init__(self) -> None:
         self._latest: weakref.ref[Flask] | None = None
+        self.warmth: list[Warmth] = []
         super().__init__()
 
     def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
@@ -120,10 +123,14 @@ class CacheFace(Cache):
         source_check: bool | None = None,
         response_hit_indication: bool | None = False,
         *,
-        ttl: float | str | timedelta | None = None,
+        ttl: Timeout = None,
         query: Iterable[str] | None = None,
         key: str | Callable[..., str] | None = None,
         vary: Sequence[str] = (),
+        tags: Tags = (),
+        stale: Timeout = None,
+        stale_on_error: Timeout = None,
+        negative: Timeout = None,
     ) -> Callable[[Callable[P, R]], _CachedFunction[P, R]]:
         """Keep what a view or a function returns; the first twelve arguments are Flask-Caching's.
 
@@ -131,13 +138,19 @@ class CacheFace(Cache):
         cannot be told apart. `ttl` is the time to live: seconds, `5m`, or a timedelta. `query` names the
         parameters that count; others are ignored. `vary` names request headers that count; with `Cookie` or
         `Authorization` among them, the page is kept for each caller. `key` replaces all of that: whoever is given
-        the same key shares the page.
+        the same key shares the page. A function that is no view is kept by its arguments.
+
+        `invalidate` forgets all that carries one of `tags`: names, with arguments as in `product:{id}`, or a
+        function of the arguments that returns names. For `stale` after its end one caller computes a result anew
+        while the others have the old one; for `stale_on_error` the old one is served when that fails. None is
+        kept for `negative`, else not at all.
         """
         # query_string and hash_method have nothing left to decide: the query is always part of a page's key, since
         # without it the library serves page 1 for page 2, and keys of pages are hashed one way.
         options = Options(
             key_prefix=key_prefix,
             make_key=make_cache_key or _key_function(key),
+            by_arguments=key_prefix == "view/%s",
             unless=unless,
             forced_update=forced_update,
             is_stale=is_stale,
@@ -147,6 +160,10 @@ class CacheFace(Cache):
             vary=tuple(vary),
             indicate=bool(response_hit_indication),
             source_check=source_check,
+            tags=tags,
+            stale=_seconds(stale),
+            stale_on_error=_seconds(stale_on_error),
+            negative=_seconds(negative),
         )
         seconds = _seconds(timeout if ttl is None else ttl)
         return lambda function: CachedCall(self, function, options, seconds).decorated
@@ -164,9 +181,16 @@ class CacheFace(Cache):
         source_check: bool | None = None,
         args_to_ignore: list[str] | None = None,
         *,
-        ttl: float | str | timedelta | None = None,
+        ttl: Timeout = None,
+        tags: Tags = (),
+        stale: Timeout = None,
+        stale_on_error: Timeout = None,
+        negative: Timeout = None,
     ) -> Callable[[Callable[P, R]], _MemoizedFunction[P, R]]:
-        """Keep what a function returns for each set of arguments; `delete_memoized` forgets it."""
+        """Keep what a function returns for each set of arguments; `delete_memoized` forgets it.
+
+        The first ten arguments are Flask-Caching's, the others those of `cached`.
+        """
         options = Options(
             unless=unless,
             forced_update=forced_update,
@@ -174,6 +198,11 @@ class CacheFace(Cache):
             response_filter=response_filter,
             cache_none=cache_none,
             source_check=source_check,
+            ignored=tuple(args_to_ignore or ()),
+            tags=tags,
+            stale=_seconds(stale),
+            stale_on_error=_seconds(stale_on_error),
+            negative=_seconds(negative),
         )
         seconds = _seconds(timeout if ttl is None else ttl)
 
@@ -186,6 +215,63 @@ class CacheFace(Cache):
             return cast("_MemoizedFunction[P, R]", memoized)
 
         return decorate
+
+    # What Flask-Caching does not have.
+
+    def remember(  # noqa: PLR0913  # the first three are needed, the others chosen by name
+        self,
+        key: str,
+        ttl: Timeout,
+        fn: Callable[[], R],
+        *,
+        tags: Iterable[str] = (),
+        stale: Timeout = None,
+        stale_on_error: Timeout = None,
+        negative: Timeout = None,
+    ) -> R:
+        """Return the value under *key*, computed by *fn* where it is not there; the options are those of `cached`.
+
+        Of callers at once, in whatever process, one computes.
+        """
+        options = Options(
+            tags=tuple(tags),
+            stale=_seconds(stale),
+            stale_on_error=_seconds(stale_on_error),
+            negative=_seconds(negative),
+        )
+        return cast(R, RememberedCall(self, fn, options, _seconds(ttl)).through(key, (), {}))
+
+    def invalidate(self, *tags: str) -> bool:
+        """Forget every entry with one of *tags*, in all processes; False if that has to wait for Redis.
+
+        It costs the same for one entry and for a million. docs/cache.md says within which time others see it.
+        """
+        return self.backend.invalidate(*tags)
+
+    def delete_pattern(self, pattern: str) -> int:
+        """Forget the keys that match, with `*` and `?`, and return how many there were; reads all keys (SCAN)."""
+        return self.backend.delete_pattern(pattern)
+
+    def increment(self, key: str, by: int = 1, ttl: Timeout = 0) -> int | None:
+        """Add to the number under *key*, which starts at 0, and return it; None while Redis is away.
+
+        Of callers at once each gets a number of its own. A new one lives for *ttl*, 0 is for ever. TypeError if
+        there is something else under the key.
+        """
+        return self.backend.increment(key, by, ttl)
+
+    def ttl(self, key: str) -> float | None:
+        """Return for how many seconds *key* is fresh, infinity for ever, None if there is nothing."""
+        return self.backend.ttl(key)
+
+    def warm(self, function: Callable[[], object] | None = None, *, every: Timeout = None, name: str = "") -> Any:
+        """Register a function that fills the cache: `@prod.cache.warm(every="10m")`.
+
+        It runs in an application context, in a thread of its own: after the start and then *every* so often, in
+        one process of all that share the cache; and by `flask prod cache warm`. What it calls is computed anew
+        if it would end before the next time.
+        """
+        return Warming.register(self.warmth, function, _seconds(every), name)
 
     def _memoize_version(  # noqa: PLR0913  # overrides the library's
         self,
@@ -200,27 +286,27 @@ class CacheFace(Cache):
     ) -> tuple[str, str] | tuple[str, None]:
         """Return a function's name and version; *reset* and *delete* take the version away.
 
-        The library writes a version whenever it finds none: of callers at once each would have its own, and none
-        would find the others' results. Here the first one's counts. It outlives the results stored under it.
+        Here a version is nothing but the tags that all results carry: they are found in the same round trip, and
+        of callers at once none finds a version that another one has just replaced.
         """
-        name, instance = function_namespace(f, args=args)
-        names = [name] if instance is None or "self" in (args_to_ignore or ()) else [name, instance]
-        keys = [self._memvname(each) for each in names]
+        names = self._names_of(f, args, args_to_ignore or ())
         if reset or delete:
-            self.backend.delete(keys[-1])
-            return name, None
-        ttl = getattr(f, "cache_timeout", None)
-        found = self.backend.get_many(*keys)
-        versions = [
-            one if isinstance(one, str) else self.backend.stamp(key, ttl)
-            for key, one in zip(keys, found, strict=True)
-        ]
-        return name, "".join(versions)
+            self.backend.invalidate(self._memvname(names[-1]))
+            return names[0], None
+        return names[0], ""
+
+    def memoized_names(self, f: Callable[..., Any], args: Any, ignored: Iterable[str]) -> tuple[str, ...]:
+        """Return the tags that `delete_memoized` invalidates: of the function, and of its instance."""
+        return tuple(self._memvname(name) for name in self._names_of(f, args, ignored))
+
+    def _names_of(self, f: Callable[..., Any], args: Any, ignored: Iterable[str]) -> list[str]:
+        name, instance = function_namespace(f, args=args)
+        return [name] if instance is None or "self" in ignored else [name, instance]
 
 
 def _key_function(key: str | Callable[..., str] | None) -> Callable[..., str] | None:
     return (lambda *_args, **_kwargs: key) if isinstance(key, str) else key
 
 
-def _seconds(timeout: float | str | timedelta | None) -> float | None:
+def _seconds(timeout: Timeout) -> float | None:
     return None if timeout is None else parse_duration(timeout)

@@ -50,8 +50,8 @@ def problems(config: Mapping[str, Any], backend: str, has_redis: bool) -> Iterat
         yield "CACHE_SERIALIZER is not used: entries are JSON in a checked envelope. Remove it."
     if not callable(config.get("CACHE_HASH_METHOD") or hashlib.sha256):
         yield "CACHE_HASH_METHOD must be a hash constructor such as hashlib.sha256."
-    if backend == "redis" and not has_redis:
-        yield "CACHE_BACKEND is redis, but there is no REDIS_URL: set it, or choose memory or file."
+    if backend in ("redis", "tiered") and not has_redis:
+        yield f"CACHE_BACKEND is {backend}, but there is no REDIS_URL: set it, or choose memory or file."
 
 
 def _short(kind: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, cast
 
 from flask import Request, current_app, has_request_context, make_response, url_for
@@ -21,7 +21,9 @@ from . import rules
 from .absent import MISSING
 from .backend import SafeBackend, Timeout
 from .calls import Call
+from .entry import Entry
 from .envelope import Page
+from .loader import Made, Want
 
 
 class CachedCall(Call):
@@ -30,11 +32,12 @@ class CachedCall(Call):
     def _decorate(self, timeout: Timeout) -> Any:
         function = super()._decorate(timeout)
         function.make_cache_key = self.make_root
-        self._name = f"{self.function.__module__}.{self.function.__qualname__}"
         self._vary = frozenset(name.lower() for name in self.options.vary)
         prefix = self.options.key_prefix
         self._explicit = self.options.make_key or (prefix if callable(prefix) else None)
         self._by_path = isinstance(prefix, str) and "%s" in prefix
+        self._takes_arguments = self.options.by_arguments and bool(inspect.signature(self.function).parameters)
+        self._key_of_arguments = self.cache._memoize_make_cache_key()
         return function
 
     def run(self, args: Any, kwargs: Any) -> Any:
@@ -42,6 +45,8 @@ class CachedCall(Call):
         if not has_request_context():
             return self._without_request(args, kwargs)
         depth = self._depth(args)
+        if depth is None and self._is_function_call(args, kwargs):
+            return self.through(self._arguments_key(args, kwargs), args, kwargs)
         if depth is None and (self._explicit is not None or not self._by_path):
             return self.through(self._key(args, kwargs), args, kwargs)
         return self._page(depth == 0, args, kwargs)
@@ -61,8 +66,20 @@ class CachedCall(Call):
 
     def _without_request(self, args: Any, kwargs: Any) -> Any:
         if self._by_path and self._explicit is None:
-            return self.uncached(args, kwargs)
+            if not self._takes_arguments:
+                return self.uncached(args, kwargs)
+            return self.through(self._arguments_key(args, kwargs), args, kwargs)
         return self.through(self._key(args, kwargs), args, kwargs)
+
+    def _is_function_call(self, args: Any, kwargs: Any) -> bool:
+        """Tell whether this is no view: what a view is given is what the address says, by name."""
+        if not self._takes_arguments or self._explicit is not None or not self._by_path:
+            return False
+        return bool(args) or kwargs != (request_ctx.request.view_args or {})
+
+    def _arguments_key(self, args: Any, kwargs: Any) -> str:
+        """Return a key per set of arguments, however they are passed, as `memoize` does."""
+        return "call:" + str(self._key_of_arguments(self.function, *args, **kwargs))
 
     def _key(self, args: Any, kwargs: Any) -> str:
         if self.options.make_key is not None:
@@ -99,29 +116,31 @@ class CachedCall(Call):
             return self.uncached(args, kwargs)
 
         root, key = self._page_keys(request, args, kwargs)
-        landings = backend.flights.landings
-        forced = self.cache._forced_update(self.options.forced_update, *args, **kwargs)
-        found, stamp = backend.look_up_page(key, root)
-        answer = MISSING if forced else self._revive(found, args, kwargs)
-        self.tell(root, answer is not MISSING, args, kwargs)
-        if answer is not MISSING:
-            return self._indicated(answer)
+        ran = False
+
+        def read(entry: Entry) -> Any:
+            return self._revive(backend.page_of(entry), args, kwargs)
+
+        def make() -> tuple[Any, Made | None]:
+            nonlocal ran
+            ran = True
+            self.tell(root, False, args, kwargs)
+            return self._compute_page(backend, outermost, args, kwargs)
+
+        want = Want(key, (root, *self.tags(args, kwargs)), self._order(backend), make, read)
         if request.method == "HEAD":
-            return self.uncached(args, kwargs)  # a view may leave out the body
-        stamp = stamp or backend.stamp(root, self.decorated.cache_timeout)
+            return self._head(backend, want, args, kwargs)
+        answer = backend.obtain(want, self._forced(args, kwargs))
+        if ran:
+            return answer
+        self.tell(root, True, args, kwargs)
+        return self._indicated(answer)
 
-        def compute() -> tuple[Any, bytes | None]:
-            return self._compute_page(_Place(backend, key, stamp, outermost), args, kwargs)
-
-        if forced:
-            return compute()[0]
-        return backend.fly(
-            key + stamp,
-            compute,
-            lambda data: self._revive(backend.read_page(key, data, stamp), args, kwargs),
-            lambda: self._revive(backend.look_up_page(key, root)[0], args, kwargs),
-            landings,
-        )
+    def _head(self, backend: SafeBackend, want: Want, args: Any, kwargs: Any) -> Any:
+        """Answer from the cache, and never fill it: a view may leave out the body."""
+        entry = backend.loader.fresh(want)
+        found = MISSING if entry is None else want.read(entry)
+        return self.uncached(args, kwargs) if found is MISSING else self._indicated(found)
 
     def _refuse(self, request: Request, backend: SafeBackend) -> str:
         if self._explicit is not None:
@@ -131,37 +150,34 @@ class CachedCall(Call):
     def _page_keys(self, request: Request, args: Any, kwargs: Any) -> tuple[str, str]:
         if self._explicit is not None:
             root = self._key(args, kwargs)
-            return root, rules.explicit_key(self._name, root)
+            return root, rules.explicit_key(self.name, root)
         root = self.make_root(use_request=True)
-        return root, rules.page_key(self._name, request, self.options.vary, self.options.query)
+        return root, rules.page_key(self.name, request, self.options.vary, self.options.query)
 
-    def _compute_page(self, place: _Place, args: Any, kwargs: Any) -> tuple[Any, bytes | None]:
+    def _compute_page(
+        self, backend: SafeBackend, outermost: bool, args: Any, kwargs: Any
+    ) -> tuple[Any, Made | None]:
         watch = rules.Watch(request_ctx.request, request_ctx._get_current_object())  # type: ignore[attr-defined]
         value = self.uncached(args, kwargs)
         wanted = self.wanted(value)
-        if place.outermost:
+        if outermost:
             value = make_response(value)
         record = current_record()
         reason = watch.refuse(self._vary, record.nonce if record else None, self._explicit is not None)
         reason = reason or _refuse_value(value, self._vary)
         self._add_vary(value)
         if reason or not wanted:
-            place.backend.counters.refused.inc(reason or "filter")
+            backend.counters.refused.inc(reason or "filter")
             return value, None
-        return value, self._store(place, value)
+        return value, self._made_page(backend, value)
 
-    def _store(self, place: _Place, value: Any) -> bytes | None:
-        timeout = self.decorated.cache_timeout
-        if isinstance(value, CachedResponse):
-            timeout = value.timeout or timeout
-        if isinstance(value, Response):
-            page = Page(place.stamp, value.status_code, rules.kept_headers(value), value.get_data())
-            return place.backend.store_page(place.key, page, timeout)
-        try:
-            return place.backend.store_value(place.key, [place.stamp, value], timeout)
-        except TypeError as error:
-            self.unfit(place.backend, error)
-            return None
+    def _made_page(self, backend: SafeBackend, value: Any) -> Made | None:
+        if not isinstance(value, Response):
+            return self.made(backend, value)
+        made = backend.made_page(Page(value.status_code, rules.kept_headers(value), value.get_data()))
+        if made is not None and isinstance(value, CachedResponse) and value.timeout:
+            return replace(made, ttl=backend.seconds(value.timeout))
+        return made
 
     def _revive(self, found: Any, args: Any, kwargs: Any) -> Any:
         if isinstance(found, Page):
@@ -177,16 +193,6 @@ class CachedCall(Call):
             answer = make_response(answer)
             answer.headers["hit_cache"] = "True"
         return answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a page goes once it is computed."""
-
-    backend: SafeBackend
-    key: str
-    stamp: str
-    outermost: bool
 
 
 def _refuse_value(value: Any, vary: frozenset[str]) -> str:

@@ -25,8 +25,9 @@ class CacheSettings(Section, frozen=True, kw_only=True):
         "CACHE_FILE_HASH_METHOD", "CACHE_REDIS_*", "CACHE_MEMCACHED_*",
     )  # fmt: skip
 
-    backend: Literal["redis", "memory", "file"] | None = None
-    """Where entries live: redis, memory or file; if empty, redis where there is a REDIS_URL, else memory."""
+    backend: Literal["redis", "memory", "file", "tiered"] | None = None
+    """Where entries live: redis, memory, file, or tiered (memory over Redis); if empty, redis where there is a
+    REDIS_URL, else memory."""
 
     ttl: Duration = 300.0
     """How long an entry lives that names no time of its own; 0 is for ever."""
@@ -35,7 +36,7 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     """The folder of the file back end; if empty, a folder called cache in the instance folder."""
 
     memory_size: Size = 64 * 1024**2
-    """How many bytes the memory and file back ends hold before the longest unused entries go."""
+    """How many bytes memory (of each process) and file back ends hold before the longest unused entries go."""
 
     memory_entries: Annotated[int, Meta(ge=1)] = 10_000
     """How many entries they hold at most."""
@@ -45,6 +46,18 @@ class CacheSettings(Section, frozen=True, kw_only=True):
 
     wait: Duration = 5.0
     """How long a caller waits for another one that computes the same entry, before it computes for itself."""
+
+    stale: Duration = 0.0
+    """How long after its end an entry is still served while one caller computes it anew."""
+
+    stale_on_error: Duration = 0.0
+    """How long after its end an entry is still served when computing it anew fails."""
+
+    jitter: Annotated[float, Meta(ge=0, le=0.9)] = 0.1
+    """The part of a computed entry's time to live that chance may take away, so that not all end together."""
+
+    early: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    """How eagerly an entry is computed anew before its end, in times that its computation takes; 0 is never."""
 
     ignore_cookies: tuple[str, ...] = ("_ga*", "_gid", "_gat*", "_gcl_*", "_fbp", "__utm*", "_hj*", "_pk_*")
     """Cookies that no page depends on, `*` at the end for a prefix; a request with any other is not cached."""
