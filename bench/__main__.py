@@ -22,7 +22,7 @@ from flask_prod.server.embedded import EmbeddedValkey
 
 Row = dict[str, Any]
 Environ = Callable[[], dict[str, str]]
-GROUPS = ("request.memory", "request.redis", "throughput.memory", "throughput.redis", "import")
+GROUPS = ("request.memory", "request.redis", "request.traced", "throughput.memory", "throughput.redis", "import")
 FLOOR = Path(__file__).parent / "floor.json"
 PLAY = 1.05
 """By how much a ratio may exceed its floor: callgrind repeats itself to about 1 %."""
@@ -64,10 +64,15 @@ class _Surroundings:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._dsn = stack.enter_context(Sink()).dsn
+        self._sink = stack.enter_context(Sink())
+        self._dsn = self._sink.dsn
 
     def memory(self) -> Environ:
         return self._stack.enter_context(surroundings(None, self._dsn))
+
+    def traced(self) -> Environ:
+        environ = self.memory()
+        return lambda: {**environ(), "BENCH_OTLP": self._sink.url}
 
     def redis(self) -> Environ:
         folder = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-"))
@@ -85,6 +90,8 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
             yield from _request(f"request.{store}", environ, gated)
         if environ is not None and "throughput" in wanted and not gated:
             yield _throughput(f"throughput.{store}", environ)
+    if "request.traced".startswith(beginnings):
+        yield from _request("request.traced", surround.traced(), gated)
     if "import".startswith(beginnings) and not gated:
         milliseconds, megabytes = imports(surround.memory())
         yield _row("import.ms", milliseconds, "ms")

@@ -52,6 +52,9 @@ class Choices:
 
     metrics_options: Options = field(default_factory=dict)
     sentry: Options | None = None
+    traces: Options | None = None
+    """OpenTelemetry: `endpoint` of the collector, and the `ratio` of requests that are traced."""
+
     access_line: bool = False
     """A request id, and a JSON line per request by structlog."""
 
@@ -83,9 +86,28 @@ def by_hand(choices: Choices) -> Parts:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops)  # type: ignore[method-assign]
     if choices.access_line:
         _request_id_and_access_line(app)
+    if choices.traces is not None:
+        _traces(app, choices.traces)
     made = {name: _EXTENSIONS[name](app, choices) for name in choices.order}
     made.pop("cors", None)
     return Parts(app=app, **made)
+
+
+def _traces(app: Flask, options: Options) -> None:
+    """Trace as the README of opentelemetry-instrumentation-flask and the SDK's documentation say."""
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.instrumentation.flask import FlaskInstrumentor
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
+
+    sampler = ParentBasedTraceIdRatio(options["ratio"])
+    provider = TracerProvider(sampler=sampler, resource=Resource.create({"service.name": "by-hand"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(options["endpoint"] + "/v1/traces")))
+    trace.set_tracer_provider(provider)
+    FlaskInstrumentor().instrument_app(app)
 
 
 def _metrics(app: Flask, choices: Choices) -> Any:

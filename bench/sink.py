@@ -1,4 +1,4 @@
-"""A Sentry server that takes everything and keeps nothing."""
+"""A Sentry server and an OTLP collector that take everything and keep nothing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ class Sink:
     def dsn(self) -> str:
         """The address in the form that the Sentry SDK takes."""
         return f"http://key@127.0.0.1:{self._server.server_port}/1"
+
+    @property
+    def url(self) -> str:
+        """The address of the collector."""
+        return f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Sink:
         self._thread.start()
