@@ -10,7 +10,6 @@ import pytest
 from flask import Flask
 from flask.logging import default_handler
 
-from flask_prod.components.logs import structlog_context
 from flask_prod.components.logs.bridge import RootHandler
 from tests.apps import MakeApp
 
@@ -120,18 +119,3 @@ def test_gunicorn_lines(make_app: MakeApp, log_file: Path) -> None:
 
     assert text.startswith('{"timestamp":')
     assert '"logger":"gunicorn.error"' in text
-
-
-def test_structlog(shop: Flask) -> None:
-    """structlog's events carry the request's id by one processor."""
-    found: list[object] = []
-
-    @shop.get("/look")
-    def look() -> str:
-        found.append(structlog_context(None, "info", {"event": "x"}))
-        return ""
-
-    answer = shop.test_client().get("/look")
-
-    assert found == [{"event": "x", "request_id": answer.headers["X-Request-ID"]}]
-    assert structlog_context(None, "info", {"event": "x"}) == {"event": "x"}
