@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
 
 _MOST_SHAPES = 1024
-"""A cache is emptied when it is full; an application has few sets of headers."""
+"""A cache is emptied when it is full; an application has few kinds of answer."""
 
 
 class Exchange:
@@ -59,9 +59,8 @@ class Exchange:
         """Add the kit's headers and start the answer."""
         self._headers = headers
         pipeline, record = self._pipeline, self.record
-        record.status = int(status[:3])
         values = dict(headers)
-        record.answered, content_type = pipeline.shapes[tuple(values)]
+        record.status, record.answered, content_type = pipeline.shapes[(status, *values)]
         record.content_type = values.get(content_type, "")
         headers.append(("X-Request-ID", record.request_id))
         for add in pipeline.headers:
@@ -118,20 +117,22 @@ class Exchange:
 
 
 class Shape(NamedTuple):
-    """The names of an answer's headers in lower case, and how it spells Content-Type."""
+    """What most answers share: the status, the names of headers in lower case, how Content-Type is spelt."""
 
+    status: int
     names: frozenset[str]
     content_type: str
 
 
 class Shapes(dict[tuple[str, ...], Shape]):
-    """What there is to know about an answer whose headers have these names; most answers share one."""
+    """The shape of an answer by its status line and the names of its headers."""
 
-    def __missing__(self, names: tuple[str, ...]) -> Shape:
-        """Look at names that are new."""
+    def __missing__(self, said: tuple[str, ...]) -> Shape:
+        """Look at an answer that is new."""
         if len(self) >= _MOST_SHAPES:
             self.clear()
+        status, *names = said
         lower = [name.lower() for name in names]
         content_type = names[lower.index("content-type")] if "content-type" in lower else ""
-        shape = self[names] = Shape(frozenset(lower), content_type)
+        shape = self[said] = Shape(int(status[:3]), frozenset(lower), content_type)
         return shape
