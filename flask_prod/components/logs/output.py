@@ -109,14 +109,12 @@ class Output:
         with self._rest_lock:
             while self._rest:
                 self._rest = self._rest[self._put(self._fd, self._rest) :]
-            missing, self._dropped = self._dropped, 0
-            if missing and self.notice is not None:
-                line = self.notice(missing)
-                try:
-                    self._rest = line[self._put(self._fd, line) :]
-                except OSError:
-                    self._dropped += missing
-                    raise
+            if self._dropped and self.notice is not None:
+                if not select.select((), (self._fd,), (), 0)[1]:
+                    raise BlockingIOError  # room for this line, but not for what comes after it
+                line = self.notice(self._dropped)
+                self._rest = line[self._put(self._fd, line) :]
+            self._dropped = 0
 
     def _retry(self, line: bytes) -> None:
         """Wait a little for room, unless a line before this one did so in vain."""

@@ -172,8 +172,16 @@ def test_nowhere_to_write(shop: Flask, tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"nonsense", b"[]", b'{"at": "x"}', b'{"at": 1, "changes": [{"logger": "a", "level": "LOUD"}]}', b"\xff" * 99999,
-     b'{"at": 1e308, "changes": [{"logger": "", "level": "DEBUG", "at": 0, "until": 1e308, "by": "x"}]}'],
+    [
+        b"",
+        b"nonsense",
+        b"[]",
+        b'{"at": "x"}',
+        b'{"at": 1, "changes": [{"logger": "a", "level": "LOUD"}]}',
+        b"\xff" * 99_999,
+        b'{"at": 1e308, "changes": [{"logger": "", "level": "DEBUG", "at": 0, "until": 1e308, "by": "x"}]}',
+    ],
+)
 )  # fmt: skip
 def test_nonsense_in_the_file(serving: Flask, run_here: Path, content: bytes) -> None:
     """A file that makes no sense, or orders for ever, changes nothing."""
@@ -239,4 +247,9 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     """A folder that has gone is no crash."""
     board = Board(lambda: tmp_path / "gone", lambda: None)
 
-    assert (board.write(Order(0.0)), board.read(), board.stamp(), board.read_shared()) == (False, None, (0, 0), None)
+    assert (board.write(Order(0.0)), board.read(), board.stamp(), board.read_shared()) == (
+        False,
+        None,
+        (0, 0),
+        None,
+    )

@@ -113,7 +113,10 @@ def test_tokens_refused(make_app: MakeApp, log_file: Any, lines: Lines) -> None:
             app.test_client().get(path, headers=headers)
 
     found = lines("security.token_refused")
-    assert [line["message"] for line in found] == ["A wrong METRICS_TOKEN was sent.", "A wrong HEALTH_TOKEN was sent."]
+    assert [line["message"] for line in found] == [
+        "A wrong METRICS_TOKEN was sent.",
+        "A wrong HEALTH_TOKEN was sent.",
+    ]
     assert "wrong" not in str([line["fields"] for line in found])
 
 

@@ -33,7 +33,14 @@ def run(app: Flask, *args: str, stdin: bytes | None = None) -> Result:
 
 def line(ago: float = 0.0, **more: Any) -> bytes:
     moment = (datetime.now(UTC) - timedelta(seconds=ago)).isoformat()
-    content = {"timestamp": moment, "level": "info", "message": "hello", "logger": "shop", "request_id": ID, **more}
+    content = {
+        "timestamp": moment,
+        "level": "info",
+        "message": "hello",
+        "logger": "shop",
+        "request_id": ID,
+        **more,
+    }
     return json.dumps(content).encode() + b"\n"
 
 
@@ -77,7 +84,9 @@ def test_raw(shop: Flask, log_file: Path) -> None:
 def test_by_trace_and_job(shop: Flask, log_file: Path) -> None:
     """A trace id and a job's id lead to the same lines; an id in mere text does not."""
     trace = "f" * 32
-    log_file.write_bytes(line(trace_id=trace) + line(request_id="", message=f"talks of {trace}") + line(job_id="job-7"))
+    log_file.write_bytes(
+        line(trace_id=trace) + line(request_id="", message=f"talks of {trace}") + line(job_id="job-7")
+    )
 
     assert len(run(shop, trace, "--json").output.splitlines()) == 1
     assert len(run(shop, "job-7", "--json").output.splitlines()) == 1
@@ -138,8 +147,9 @@ def test_where_lines_go(make_app: MakeApp) -> None:
     answer = run(make_app(only=("logs",)), ID)
 
     assert answer.exit_code == 1
-    assert f"LOG_OUTPUT is stdout, so the lines are with whatever reads that: pipe them in, such as `docker logs " in (
-        answer.output
+    assert (
+        f"LOG_OUTPUT is stdout, so the lines are with whatever reads that: pipe them in, such as `docker logs "
+        in (answer.output)
     )
 
 
