@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -45,13 +46,16 @@ def build_client(settings: ErrorSettings, service: ServiceSettings, scrubber: Ca
     """Return a client; its first use imports the library."""
     from sentry_sdk import Client
 
+    from .courier import Courier
+
     def before_send(event: Any, hint: dict[str, Any]) -> Any:
         return scrubber().scrub(event, hint.get(SECRETS, ()))
 
     with warnings.catch_warnings():
         # The library is about to profile by session instead of by transaction; by request is what we promise.
         warnings.filterwarnings("ignore", "Transaction-based profiling", DeprecationWarning)
-        return Client(
+        client = Client(
+            transport=Courier,
             dsn=settings.sentry_dsn.reveal(),
             release=f"{service.service_name}@{service.service_version}",
             environment=service.environment,
@@ -72,6 +76,10 @@ def build_client(settings: ErrorSettings, service: ServiceSettings, scrubber: Ca
             spotlight=False,
             _experiments={"transport_compression_level": _COMPRESSION},
         )
+    if not client.options["debug"]:
+        # Its handler drops what is less; the log's own would not, and each line costs.
+        logging.getLogger("sentry_sdk.errors").setLevel(logging.WARNING)
+    return client
 
 
 def close_client(client: Client) -> None:

@@ -63,6 +63,7 @@ class AppErrors:
         self._client: Client | None = None
         self._scopes: Scopes | None = None
         self._crumbs: CrumbHandler | None = None
+        self._speak: Callable[[], None] | None = None
         self._building = threading.Lock()
         self._expected = expected
         self._rate = rate
@@ -95,7 +96,11 @@ class AppErrors:
 
         if self._scopes is None:
             self._scopes = Scopes(with_base=False)
+        from .courier import hush
+
         client = build()
+        if self._speak is None:
+            self._speak = hush()
         everywhere = sentry_sdk.get_global_scope()
         if not everywhere.client.is_active():
             everywhere.set_client(client)
@@ -105,7 +110,7 @@ class AppErrors:
         """Start a transaction if this request is among the sampled; a preflight never is."""
         if random() < self._rate and record.method != "OPTIONS":  # noqa: S311  # a sample, not a secret
             client = self.client()
-            if client is not None and self._scopes is not None:
+            if client is not None and self._scopes is not None and _takes_reports(client):
                 begin_transaction(record, client, self._scopes, self._rate)
 
     def observe(self, record: RequestRecord) -> None:
@@ -146,8 +151,8 @@ class AppErrors:
         client = self.client()
         if client is None:
             return None
-        if client.transport is None or not client.transport.is_healthy():
-            self._counted.inc("dropped")  # the queue is full, or Sentry said 429: it would be built for nothing
+        if not _takes_reports(client):
+            self._counted.inc("dropped")
             return None
         withheld = self._storm.admit(kind_of(error))
         if withheld is None:
@@ -242,6 +247,9 @@ class AppErrors:
         if client is not None:
             self._withdraw(client)
             close_client(client)
+        if self._speak is not None:
+            self._speak()
+            self._speak = None
 
     def _send(
         self, event: dict[str, Any], hint: dict[str, Any], record: RequestRecord | None, more: Mapping[str, object]
@@ -268,6 +276,11 @@ class AppErrors:
         everywhere = sentry_sdk.get_global_scope()
         if everywhere.client is client:
             everywhere.set_client(None)
+
+
+def _takes_reports(client: Client) -> bool:
+    """Tell whether a report is worth building: not while Sentry is away or says 429, nor for a full queue."""
+    return client.transport is not None and client.transport.is_healthy()
 
 
 def _seen(error: BaseException, record: RequestRecord | None) -> bool:

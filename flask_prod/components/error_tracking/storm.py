@@ -1,5 +1,7 @@
 """When everything fails at once: the same error from the same place, five times, then once per second.
 
+Of different ones a process reports twenty at once, then five per second.
+
 Building an event costs milliseconds of the request that failed. Metrics count every error; Sentry needs to see it,
 not to count it.
 """
@@ -16,6 +18,8 @@ from time import monotonic, time
 
 _BURST = 5.0
 _PER_SECOND = 1.0
+_BURST_OF_ALL = 20.0
+_PER_SECOND_OF_ALL = 5.0
 _MOST_KINDS = 1000
 
 _TOLD_SECONDS = 60.0
@@ -28,16 +32,26 @@ _NUMBERS = re.compile(r"\d+")
 
 @dataclass(slots=True)
 class _Bucket:
+    """Runs dry by one for each report, and fills up with the time."""
+
     left: float
     filled: float
+    most: float
+    per_second: float
     withheld: int = 0
+
+    def has(self, now: float) -> bool:
+        self.left = min(self.most, self.left + (now - self.filled) * self.per_second)
+        self.filled = now
+        return self.left >= 1
 
 
 class Storm:
-    """Decides which of many equal errors are worth an event."""
+    """Decides which of many errors are worth an event."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
+        self._all = _Bucket(_BURST_OF_ALL, clock(), _BURST_OF_ALL, _PER_SECOND_OF_ALL)
         self._buckets: dict[Hashable, _Bucket] = {}
 
     def admit(self, kind: Hashable) -> int | None:
@@ -47,13 +61,12 @@ class Storm:
         if bucket is None:
             if len(self._buckets) >= _MOST_KINDS:
                 self._buckets.clear()
-            bucket = self._buckets[kind] = _Bucket(_BURST, now)
-        bucket.left = min(_BURST, bucket.left + (now - bucket.filled) * _PER_SECOND)
-        bucket.filled = now
-        if bucket.left < 1:
+            bucket = self._buckets[kind] = _Bucket(_BURST, now, _BURST, _PER_SECOND)
+        if not bucket.has(now) or not self._all.has(now):
             bucket.withheld += 1
             return None
         bucket.left -= 1
+        self._all.left -= 1
         withheld, bucket.withheld = bucket.withheld, 0
         return withheld
 

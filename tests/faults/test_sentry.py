@@ -1,0 +1,141 @@
+"""A thousand exceptions while Sentry hangs, refuses, resets, or says 429: what it adds to requests and memory."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.apps import StartFaultProxy, StartGunicorn
+from tests.servers import HOST, Gunicorn, HttpSink, wait_for
+
+from .load import Visit, percentile
+
+pytestmark = pytest.mark.faults
+
+EXCEPTIONS = 1000
+CLIENTS = 4
+WORKERS = 2
+ADDED_P99 = 0.005
+ADDED_MEMORY = 20 * 1024**2
+EXIT = 3.0
+
+SHOP = """
+from flask import Flask
+from flask_prod import ProdKit
+
+app = Flask("shop")
+ProdKit(app, only=("metrics", "logs", "error_tracking", "problems", "headers", "health"))
+
+def charge(order, password):
+    items = [{"sku": f"A{number}", "price": number} for number in range(20)]
+    raise KINDS[order % len(KINDS)](f"cannot charge order {order}: {len(items)} items")
+
+KINDS = [type(f"Refused{number}", (ValueError,), {}) for number in range(50)]
+
+@app.get("/boom/<int:order>")
+def boom(order):
+    app.logger.info("charging %s", order)
+    return charge(order, "hunter2-hunter2")
+"""
+ENVIRON = {
+    "WEB_CONCURRENCY": str(WORKERS), "WEB_THREADS": "4", "ENVIRONMENT": "production", "LOG_OUTPUT": os.devnull,
+    "SECURITY_FORCE_HTTPS": "false", "SENTRY_TRACES_SAMPLE_RATE": "0.1", "RATE_LIMIT_PUBLIC": "",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a run of exceptions showed; seconds and bytes."""
+
+    p99: float
+    grown: int
+    exit: float
+
+    def __str__(self) -> str:
+        return f"p99 {self.p99 * 1000:.1f} ms, grown {self.grown / 1024**2:.1f} MB, exit {self.exit:.2f} s"
+
+
+Run = Callable[[str], Figures]
+
+
+@pytest.fixture
+def run(gunicorn: StartGunicorn) -> Run:
+    """Give a function that lets a shop with this SENTRY_DSN fail a thousand times, and ends it."""
+
+    def measure(dsn: str) -> Figures:
+        server = gunicorn(
+            "app:app", source=SHOP, config="python:flask_prod.server.gunicorn_conf",
+            env={**ENVIRON, "SENTRY_DSN": dsn}, ready="/health/live",
+        )  # fmt: skip
+        wait_for(lambda: len(server.worker_pids()) == WORKERS, 10, "both workers")
+        for order in range(10 * WORKERS):  # what is made once is no matter of the fault
+            server.get(f"/boom/{order}")
+        before = memory(server)
+        visits = fail(server)
+        grown = memory(server) - before
+        began = time.monotonic()
+        server.term()
+        server.wait(15)
+        return Figures(percentile(visits, 0.99), grown, time.monotonic() - began)
+
+    return measure
+
+
+def fail(server: Gunicorn) -> list[Visit]:
+    """Cause the exceptions by a few clients, a little apart, so that p99 is of answers and not of queues."""
+
+    def visit(order: int) -> Visit:
+        began = time.monotonic()
+        status = server.get(f"/boom/{order}").status
+        taken = time.monotonic() - began
+        time.sleep(0.01)
+        return Visit(began, taken, status)
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        visits = list(pool.map(visit, range(EXCEPTIONS)))
+    assert {one.status for one in visits} == {500}
+    return visits
+
+
+def memory(server: Gunicorn) -> int:
+    """Return the resident bytes of all workers."""
+    pages = (int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in server.worker_pids())
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def refused() -> str:
+    """Give an address nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return f"http://public@{HOST}:{probe.getsockname()[1]}/1"
+
+
+@pytest.mark.parametrize("fault", ["hang", "429", "503", "reset", "refuse"])
+def test_t12_sentry_away(
+    run: Run, http_sink: HttpSink, fault_proxy: StartFaultProxy, refused: str, fault: str
+) -> None:
+    """A Sentry in trouble adds 5 ms at most to p99 and 20 MB to the memory, and delays the exit by nothing much."""
+    without = run("")
+    dsn = http_sink.dsn
+    if fault == "reset":
+        proxy = fault_proxy(http_sink.port)
+        proxy.set("reset")
+        dsn = f"http://public@{HOST}:{proxy.port}/1"
+    elif fault == "refuse":
+        dsn = refused
+    else:
+        http_sink.mode = int(fault) if fault.isdigit() else fault
+    faulty = run(dsn)
+    print(f"\nT12 {fault}: {faulty}; without Sentry: {without}")
+
+    assert faulty.p99 - without.p99 <= ADDED_P99
+    assert faulty.grown - without.grown <= ADDED_MEMORY
+    assert faulty.exit <= EXIT
