@@ -7,14 +7,14 @@ from typing import Any
 
 import redis
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.connection import BlockingConnectionPool
 from redis.retry import Retry
 
 from flask_prod.core.errors import NotInstalled
 
 from .address import CLUSTER, SENTINEL, Address, is_encrypted, resolve
 from .cluster import ClusterClient
-from .lean import LeanClient, LeanPool
+from .lean import LeanClient
+from .pools import CountingPool, LeanPool
 from .sentinel import EncryptedPrimaryConnection, Finder, PrimaryConnection
 from .settings import RedisSettings
 
@@ -54,7 +54,7 @@ def build_client(
     if purpose == "request":
         lean = LeanPool(max_connections=settings.pool_size, **options)  # type: ignore[no-untyped-call]
         return LeanClient(lean, settings.max_retries, settings.read_timeout)
-    pool = BlockingConnectionPool(max_connections=settings.pool_size, **options)  # type: ignore[no-untyped-call]
+    pool = CountingPool(max_connections=settings.pool_size, **options)  # type: ignore[no-untyped-call]
     return redis.Redis(connection_pool=pool)
 
 

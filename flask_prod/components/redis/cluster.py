@@ -19,18 +19,14 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.retry import Retry
 
 from .engine import Breaker
+from .failures import AWAY, NodeAway
 from .wire import pack, unpack
 
-_AWAY = (redis.ConnectionError, redis.TimeoutError)
 _PAUSE = 0.5
 """Seconds between two looks at the map of the cluster."""
 
 _ASKING = pack(b"ASKING")
 _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
-
-
-class NodeAway(redis.RedisError):
-    """The node that has the key is left alone: its breaker is open."""
 
 
 class ClusterClient(RedisCluster):
@@ -101,7 +97,7 @@ class ClusterClient(RedisCluster):
         began = monotonic()
         try:
             answer = call(*args, **kwargs)
-        except _AWAY:
+        except AWAY:
             breaker.end_probe(False)
             breaker.fail(began)
             self._look_soon()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Flask
 
-from flask_prod.core.component import Check, Component, Contribution, Finding, Installed
+from flask_prod.core.component import Check, Component, Contribution, Finding, Installed, Periodic
 from flask_prod.core.errors import ConfigError, Unavailable
 
 from .clients import misfit
 from .handle import RedisHandle
 from .settings import RedisSettings
+from .upkeep import EVERY
 
 
 class Redis(Component[RedisSettings, RedisHandle]):
@@ -25,27 +26,36 @@ class Redis(Component[RedisSettings, RedisHandle]):
             raise ConfigError(
                 ["REDIS_URL has an option that redis-py refuses: see what follows the question mark."]
             )
-        gauge = kit.meter.gauge(
-            "flask_prod_degraded", "1 while a room goes on without what it depends on.", ("component",)
-        )
-        handle = RedisHandle(settings, kit.service.namespace, gauge, kit.emit)
+        handle = RedisHandle(settings, kit.service.namespace, kit.meter, kit.emit)
         return Contribution(
             handle=handle,
-            checks=(_check(handle),) if handle.configured else (),
+            checks=(_check(handle, kit.service.production),) if handle.configured else (),
             start=handle.start,
+            periodic=(Periodic("redis", EVERY, handle.keep),) if handle.configured else (),
             after_fork=handle.after_fork,
             close=handle.close,
         )
 
 
-def _check(handle: RedisHandle) -> Check:
+def _check(handle: RedisHandle, production: bool) -> Check:
     """Ask for a write within 300 ms; an outage degrades the service, it does not end it."""
 
     def probe() -> Finding:
         try:
             handle.ping()
         except Unavailable:
-            return Finding("fail", f"Redis does not answer: {handle.cause}.")
-        return Finding()
+            return Finding("fail", f"Redis does not answer: {handle.cause}.{_advice(handle.cause)}")
+        if handle.degraded:
+            return Finding("warn", f"A part of Redis does not answer: {handle.cause}.")
+        review = handle.upkeep.review
+        if review.warnings and production:
+            return Finding("warn", " ".join(review.warnings), review.data)
+        return Finding(data=review.data)
 
     return Check("redis", probe, critical=False, timeout=0.3)
+
+
+def _advice(cause: str) -> str:
+    if cause == "MovedError":
+        return " REDIS_URL names one node of a cluster: write redis+cluster://."
+    return ""

@@ -12,37 +12,23 @@ import redis
 
 from flask_prod.core.component import Event
 from flask_prod.core.errors import NotInstalled, Unavailable
-from flask_prod.core.ports import GaugePort
+from flask_prod.core.ports import Meter
 
 from .address import shown
 from .clients import any_pool, build_client, close, renew
-from .cluster import ClusterClient, NodeAway
+from .cluster import ClusterClient
 from .engine import Breaker
-from .lean import Starved
+from .failures import AWAY, BROKEN, NodeAway, NoneFree, Starved, is_refusal
 from .listener import Listener, to_changes, to_channel
+from .outage import Outage
 from .settings import RedisSettings
+from .upkeep import Upkeep
 from .wire import Word, pack_words
 
 ResultT = TypeVar("ResultT")
 
-_SILENCE = 60.0
-"""At most one degraded and one recovered event per so many seconds: a flapping server must not flood the log."""
-
-_AWAY = (redis.ConnectionError, redis.TimeoutError)
-_BROKEN = (redis.RedisError, redis.exceptions.RedisClusterException, OSError, ValueError)
-"""What a call may end with: ValueError is how redis-py shows bytes that are no answer at all."""
-
-_REFUSALS = (
-    redis.OutOfMemoryError,
-    redis.ReadOnlyError,
-    redis.exceptions.MasterDownError,
-    redis.exceptions.ClusterDownError,
-    redis.exceptions.NoPermissionError,
-)
-"""Answers about the state of the server, not about one key; reads may well go on working."""
-
-_REFUSING = ("MISCONF", "NOREPLICAS", "BUSY ", "NOAUTH")
-"""The same, where redis-py has no class of its own."""
+_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
+"""Upper bounds in seconds: a call takes 0.1 ms on the same machine, and has 0.1 s at most."""
 
 _UNLOCK = "return redis.call('get',KEYS[1])==ARGV[1] and redis.call('del',KEYS[1]) or 0"
 _PROLONG = "return redis.call('get',KEYS[1])==ARGV[1] and redis.call('pexpire',KEYS[1],ARGV[2]) or 0"
@@ -56,23 +42,31 @@ class RedisHandle:
         self,
         settings: RedisSettings,
         namespace: str,
-        gauge: GaugePort,
+        meter: Meter,
         emit: Callable[[Event], None],
     ) -> None:
         self._settings = settings
         self._prefix = namespace + ":"
         self._probe_key = self.key("redis", "probe")
-        self._gauge = gauge
-        self._emit = emit
+        gauge = meter.gauge(
+            "flask_prod_degraded", "1 while a room goes on without what it depends on.", ("component",)
+        )
+        self.outage = Outage(gauge, emit, shown(settings))
+        self._seconds = meter.histogram(
+            "flask_prod_redis_seconds",
+            "Time of calls to Redis that were answered, by command; call is one of several commands.",
+            ("command",),
+            _BUCKETS,
+        )
+        self._failures = meter.counter(
+            "flask_prod_redis_failures_total", "Calls to Redis that failed.", ("error",)
+        )
+        self.upkeep = Upkeep(meter, emit)
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}
         self._listeners: list[Listener] = []
         self._away: set[str] = set()
         self.breaker = Breaker(on_change=self._changed)
-        self._cause = ""
-        self._opened_at = 0.0
-        self._told = False
-        self._told_at = -_SILENCE
 
     @property
     def configured(self) -> bool:
@@ -92,7 +86,7 @@ class RedisHandle:
     @property
     def cause(self) -> str:
         """What went wrong last, as the name of an error; empty when nothing has."""
-        return self._cause
+        return self.outage.cause
 
     def key(self, *parts: str) -> str:
         """Return a key in this service's namespace: `shop:production:limit:...`."""
@@ -103,10 +97,10 @@ class RedisHandle:
         client = self._clients.get(purpose)
         return client if client is not None else self._build(purpose)
 
-    def attempt(self, call: Callable[[Any], ResultT]) -> ResultT:
+    def attempt(self, call: Callable[[Any], ResultT], name: str = "call") -> ResultT:
         """Run *call* with the request client; Unavailable when the breaker is open or the server fails.
 
-        A ValueError of *call* counts as an answer that makes no sense.
+        A ValueError of *call* counts as an answer that makes no sense. *name* is its label in the metrics.
         """
         breaker = self.breaker
         if breaker.opened:
@@ -114,9 +108,10 @@ class RedisHandle:
         began = time.monotonic()
         try:
             result = call(self.client())
-        except _BROKEN as error:
+        except BROKEN as error:
             self._note(error, began)
             raise Unavailable(f"Redis failed: {type(error).__name__}") from error
+        self._seconds.observe(time.monotonic() - began, name)
         if breaker.failures:
             breaker.succeed()
         return result
@@ -127,7 +122,8 @@ class RedisHandle:
         `ask("SET", key, data, "PX", 5000)`: bytes, a number, None, or a list of these come back.
         """
         packed = pack_words(command)
-        return self.attempt(lambda client: client.ask(packed))
+        name = command[0]
+        return self.attempt(lambda client: client.ask(packed), name if isinstance(name, str) else "call")
 
     def pipeline(self, commands: Iterable[Iterable[Word]]) -> list[Any]:
         """Send several commands in one round trip and return their answers; Unavailable on failure.
@@ -135,7 +131,7 @@ class RedisHandle:
         They are no transaction. Where the server answers one of them with an error, that exception is its answer.
         """
         packed = [pack_words(command) for command in commands]
-        return self.attempt(lambda client: _told(client.ask_many(packed), self._note))
+        return self.attempt(lambda client: self._note_refusal(client.ask_many(packed)), "pipeline")
 
     def lock(self, name: str, seconds: float) -> str | None:
         """Take the lock *name* of this service for so long; return the owner's token, None when somebody has it.
@@ -184,7 +180,7 @@ class RedisHandle:
 
     def start(self) -> None:
         """Connect once per process, so that no request finds out what can be known now."""
-        self._gauge.set(0.0, "redis")
+        self.outage.none()
         if not self.configured:
             return
         try:
@@ -192,11 +188,16 @@ class RedisHandle:
         except Unavailable:
             self.breaker.trip()
 
+    def keep(self) -> None:
+        """Do what is due in the background, every few seconds: see `upkeep`."""
+        if self.configured:
+            self.upkeep.run(dict(self._clients), self.client, self.breaker.opened)
+
     def after_fork(self) -> None:
         """Begin anew in a child: connections of its own, a closed breaker."""
         self._lock = threading.Lock()
         self.breaker.reset()
-        self._told = False
+        self.outage.reset()
         self._listeners = []  # their threads are the parent's
         self._away = set()
         self._clients = {purpose: client for purpose, client in self._clients.items() if renew(client)}
@@ -242,79 +243,55 @@ class RedisHandle:
         The write tells a server that only reads (out of memory, a replica) from one that works.
         """
         if not self.breaker.admit():
-            raise Unavailable(f"Redis is left alone for a moment: {self._cause}")
+            raise Unavailable(f"Redis is left alone for a moment: {self.outage.cause}")
         answered = False
         try:
             client = self.client()
             client.set(self._probe_key, "1", px=1000)
             result = call(client)
             answered = True
-        except _BROKEN as error:
-            self._cause = type(error).__name__
-            raise Unavailable(f"Redis failed: {self._cause}") from error
+        except BROKEN as error:
+            self.outage.cause = type(error).__name__
+            raise Unavailable(f"Redis failed: {self.outage.cause}") from error
         finally:
             self.breaker.end_probe(answered)
-            if not answered and not self._told:
-                self._tell_degraded()
+            if not answered:
+                self.outage.tell()
         return result
 
     def _note(self, error: Exception, began: float | None = None) -> None:
-        if isinstance(error, NodeAway) or (self._clustered and isinstance(error, _AWAY)):
-            return  # the node's own breaker has noted it
-        self._cause = type(error).__name__
+        self._failures.inc(type(error).__name__)
+        if isinstance(error, NoneFree | NodeAway) or (self._clustered and isinstance(error, AWAY)):
+            return  # nothing about the server, or noted by the breaker of the node already
+        self.outage.cause = type(error).__name__
         if isinstance(error, redis.ReadOnlyError):
             # Its role has changed: new connections find who has it now, by name or from the sentinels.
             self.client().forget_roles()
-        if _is_refusal(error):
+        if is_refusal(error):
             self.breaker.refuse()
         else:
             # Without the processor a process sees no answer in time, whether there is one or not.
             self.breaker.fail(began, 0.5 if isinstance(error, Starved) else 1.0)
 
+    def _note_refusal(self, answers: list[Any]) -> list[Any]:
+        """Return answers; a refusal among them counts, since it is about the server and not about one key."""
+        for answer in answers:
+            if isinstance(answer, Exception) and is_refusal(answer):
+                self._note(answer)
+                break
+        return answers
+
     def _node_changed(self, name: str, opened: bool) -> None:
         """Show a node of a cluster that is away, or back."""
         if opened:
-            self._cause = f"node {name}"
+            self.outage.cause = f"node {name}"
         before = self.degraded
         (self._away.add if opened else self._away.discard)(name)
         if self.degraded != before:
             self._changed("")
 
     def _changed(self, _state: str) -> None:
-        """Show a change of state: at once in the gauge, at most once a minute in events."""
         if self.degraded:
-            self._gauge.set(1.0, "redis")
-            self._opened_at = time.monotonic()
-            self._tell_degraded()
-            return
-        self._gauge.set(0.0, "redis")
-        if self._told:
-            self._told = False
-            seconds = round(time.monotonic() - self._opened_at, 1)
-            message = f"Redis answers again after {seconds} s."
-            self._emit(Event("prod.redis.recovered", message, "info", {"seconds": seconds}))
-
-    def _tell_degraded(self) -> None:
-        """Tell of an outage, unless one was told of in the last minute; then a later probe tells."""
-        now = time.monotonic()
-        if now - self._told_at < _SILENCE:
-            return
-        self._told, self._told_at = True, now
-        message = (
-            f"Redis does not answer ({self._cause}): the service goes on without it and asks again every second."
-        )
-        fields = {"cause": self._cause, "address": shown(self._settings)}
-        self._emit(Event("prod.redis.degraded", message, "error", fields))
-
-
-def _told(answers: list[Any], note: Callable[[Exception], None]) -> list[Any]:
-    """Return the answers; a refusal among them counts, since it is about the server and not about one key."""
-    for answer in answers:
-        if isinstance(answer, Exception) and _is_refusal(answer):
-            note(answer)
-            break
-    return answers
-
-
-def _is_refusal(error: Exception) -> bool:
-    return isinstance(error, _REFUSALS) or str(error).startswith(_REFUSING)
+            self.outage.begin()
+        else:
+            self.outage.end()

@@ -7,105 +7,21 @@ and on nothing else, and a connection that is closed whenever an answer was not 
 
 from __future__ import annotations
 
-import select
-import threading
 from collections.abc import Sequence
 from functools import partial
-from os import getpid
 from time import monotonic
 from typing import Any
 
 import redis
-from redis.connection import BlockingConnectionPool, SSLConnection
 
+from .failures import Starved
+from .pools import LeanPool, has_news
 from .wire import END, Reader
 
 _READ = 65_536
 
 _STARVED = 2.5
 """A wait that took so many times its limit was not for Redis: nobody gave this process the processor."""
-
-
-class Starved(redis.TimeoutError):
-    """No answer was seen in time, by a process that could not look in time."""
-
-
-class LeanPool(BlockingConnectionPool):
-    """redis-py's pool, with the connections that were used last in a list in front of its queue.
-
-    Connections go through the queue, where threads can wait, only when a thread does wait.
-    """
-
-    def reset(self) -> None:
-        """Forget every connection without closing it: for a child, whose parent still uses them."""
-        self._spare: list[Any] = []
-        self._waiting = 0
-        self._counting = threading.Lock()
-        super().reset()  # type: ignore[no-untyped-call]
-
-    def get_connection(self, *_: Any, **__: Any) -> Any:
-        """Return a connection that is ready; ConnectionError when none becomes free in time."""
-        if self.pid != getpid():
-            self._checkpid()
-        try:
-            connection = self._spare.pop()
-        except IndexError:
-            return self._wait()
-        return self._ready(connection)
-
-    def release(self, connection: Any) -> None:
-        """Take a connection back."""
-        if connection.pid != self.pid or self.pid != getpid():
-            super().release(connection)  # type: ignore[no-untyped-call]
-            return
-        self._spare.append(connection)
-        # A thread that begins to wait right now finds this connection in the list, or is seen here.
-        if self._waiting:
-            self._hand_over()
-
-    def drop_idle(self) -> None:
-        """Close the connections that nobody uses, so that the next calls connect anew."""
-        for _ in range(len(self._spare)):
-            try:
-                connection = self._spare.pop(0)
-            except IndexError:
-                break
-            connection.disconnect()
-            self.release(connection)
-        self.disconnect(inuse_connections=False)
-
-    def _wait(self) -> Any:
-        with self._counting:
-            self._waiting += 1
-        try:
-            try:
-                connection = self._spare.pop()
-            except IndexError:
-                return super().get_connection()  # type: ignore[no-untyped-call]
-        finally:
-            with self._counting:
-                self._waiting -= 1
-        return self._ready(connection)
-
-    def _hand_over(self) -> None:
-        try:
-            connection = self._spare.pop()
-        except IndexError:
-            return
-        super().release(connection)  # type: ignore[no-untyped-call]
-
-    def _ready(self, connection: Any) -> Any:
-        """Replace what was closed while it lay idle; anything to read here is an end, or an answer too late."""
-        try:
-            if connection._sock is None:
-                connection.connect()
-            elif _has_news(connection):
-                connection.disconnect()
-                connection.connect()
-        except BaseException:
-            self.release(connection)
-            raise
-        return connection
 
 
 class LeanClient(redis.Redis):
@@ -190,7 +106,7 @@ class LeanClient(redis.Redis):
 
     def _look_again(self, connection: Any, began: float) -> bytes:
         """Take an answer that is there by now; a loop of greenlets sees its timers before its sockets."""
-        if _has_news(connection):
+        if has_news(connection):
             data: bytes = connection._sock.recv(_READ)
             return data
         if monotonic() - began > _STARVED * self._patience:
@@ -218,15 +134,3 @@ def _receive(socket: Any, end: float) -> bytes:
     if not data:
         raise redis.ConnectionError("Connection closed by server.")
     return data
-
-
-def _has_news(connection: Any) -> bool:
-    if isinstance(connection, SSLConnection):
-        # What a TLS socket has to read need not be ours: session tickets come after the handshake.
-        return bool(connection.can_read())
-    poll = getattr(connection, "_lean_poll", None)
-    if poll is None or connection._lean_socket is not connection._sock:
-        poll = connection._lean_poll = select.poll()
-        connection._lean_socket = connection._sock
-        poll.register(connection._sock, select.POLLIN)
-    return bool(poll.poll(0))

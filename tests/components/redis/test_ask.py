@@ -15,8 +15,7 @@ from tests.apps import StartValkey
 
 
 def handle_for(url: str) -> RedisHandle:
-    gauge = NoMeter().gauge("degraded", "")
-    return RedisHandle(RedisSettings(url=SecretUrl(url)), "shop:test", gauge, lambda event: None)
+    return RedisHandle(RedisSettings(url=SecretUrl(url)), "shop:test", NoMeter(), lambda event: None)
 
 
 @pytest.fixture

@@ -33,9 +33,8 @@ def make_handle(events: list[Event]) -> Iterator[Callable[..., RedisHandle]]:
     handles: list[RedisHandle] = []
 
     def make(url: str, **settings: Any) -> RedisHandle:
-        gauge = NoMeter().gauge("degraded", "")
         handles.append(
-            RedisHandle(RedisSettings(url=SecretUrl(url), **settings), "shop:test", gauge, events.append)
+            RedisHandle(RedisSettings(url=SecretUrl(url), **settings), "shop:test", NoMeter(), events.append)
         )
         return handles[-1]
 
@@ -331,9 +330,8 @@ def test_a_user_with_rights_in_its_namespace(make_handle: MakeHandle, start_valk
         handle.ask("SET", "elsewhere", 1)
 
     events: list[Event] = []
-    gauge = NoMeter().gauge("degraded", "")
     wrong = RedisHandle(
-        RedisSettings(url=SecretUrl(server.url.replace("//", "//shop:hunter3@"))), "a", gauge, events.append
+        RedisSettings(url=SecretUrl(server.url.replace("//", "//shop:hunter3@"))), "a", NoMeter(), events.append
     )
     wrong.start()
     wrong.close()

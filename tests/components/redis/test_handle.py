@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -14,21 +14,25 @@ from redis import Redis as Client
 from flask_prod.components.redis import RedisHandle, RedisSettings
 from flask_prod.core.component import Event
 from flask_prod.core.errors import NotInstalled, Unavailable
+from flask_prod.core.ports import GaugePort, NoMeter
 from flask_prod.core.values import SecretUrl
 from tests.apps import MakeApp, StartFaultProxy, StartValkey
 from tests.servers import Valkey, free_port, wait_for
 
 
-class Witness:
-    """Keeps the gauge's values and the events."""
+class Witness(NoMeter):
+    """Keeps the values of the gauge of degraded operation, and the events."""
 
     def __init__(self) -> None:
-        self.gauge: list[float] = []
+        self.degraded: list[float] = []
         self.events: list[Event] = []
+
+    def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> GaugePort:
+        return self if name == "flask_prod_degraded" else super().gauge(name, documentation, labels)
 
     def set(self, value: float, *labels: str) -> None:
         assert labels == ("redis",)
-        self.gauge.append(value)
+        self.degraded.append(value)
 
 
 @pytest.fixture
@@ -80,11 +84,11 @@ def test_a_frozen_server_costs_little_and_only_at_first(
     assert min(seconds for seconds, _ in first) < 0.19  # a timeout is not tried again
     assert sum(seconds for seconds, _ in later) < 0.3
     assert handle.degraded
-    assert witness.gauge[-1] == 1.0
+    assert witness.degraded[-1] == 1.0
 
     valkey.resume()
     wait_for(lambda: get(handle)[1], 3.0, "recovery")
-    assert witness.gauge[-1] == 0.0
+    assert witness.degraded[-1] == 0.0
     assert [event.name for event in witness.events] == ["prod.redis.degraded", "prod.redis.recovered"]
 
 
@@ -174,7 +178,7 @@ def test_out_of_memory_is_an_outage_for_writers(
     time.sleep(1.3)
     get(handle)
     assert handle.degraded
-    assert witness.gauge == [1.0]
+    assert witness.degraded == [1.0]
 
     server.command("CONFIG", "SET", "maxmemory", "0")
     wait_for(lambda: get(handle)[1] and not handle.degraded, 3.0, "recovery")
@@ -205,7 +209,7 @@ def test_a_flapping_server_tells_twice_a_minute_at_most(make_handle: MakeHandle,
         assert handle.breaker.admit()
         handle.breaker.end_probe(True)
 
-    assert witness.gauge == [1.0, 0.0] * 5
+    assert witness.degraded == [1.0, 0.0] * 5
     assert [event.name for event in witness.events] == ["prod.redis.degraded", "prod.redis.recovered"]
 
 

@@ -15,7 +15,8 @@ import redis
 
 from flask_prod.components.redis import RedisSettings
 from flask_prod.components.redis.clients import build_client, renew
-from flask_prod.components.redis.lean import LeanClient, Starved
+from flask_prod.components.redis.failures import Starved
+from flask_prod.components.redis.lean import LeanClient
 from flask_prod.components.redis.wire import pack
 from flask_prod.core.values import SecretUrl
 from tests.apps import StartFaultProxy
