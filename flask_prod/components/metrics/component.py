@@ -16,6 +16,7 @@ from flask_prod.core.errors import ConfigError
 from flask_prod.core.record import RequestRecord
 from flask_prod.core.run_dir import Leader
 
+from .cli import metrics_command
 from .engine import HttpMetrics
 from .exposition import may_scrape
 from .face import AppMetrics, Declared, MetricsFace
@@ -57,6 +58,7 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
 
         http = HttpMetrics(instruments, settings.buckets)
         _tell_versions(instruments, kit)
+        instruments.own()
         events = InstrumentMeter(instruments).counter(
             "flask_prod_events_total",
             "Changes of state and other events of the rooms, by name",
@@ -71,6 +73,7 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
         steps = () if port else (Step(Stage.IDENTITY, scrape.answer, settings.path),)
         return Contribution(
             handle=metrics,
+            commands=(metrics_command(metrics),),
             meter=InstrumentMeter(instruments),
             steps=(*steps, Step(Stage.HOST, http.enter)),
             observe=http.observe,

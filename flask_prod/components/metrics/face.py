@@ -59,8 +59,9 @@ class AppMetrics:
     def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Show what *read* returns in each living process, added up; asked every other second."""
         options = {"multiprocess_mode": "livesum"}
-        value = self.instruments.series(Gauge, name, documentation, (), options).metric._value
-        self._sampled.append((value, read))
+        series = self.instruments.series(Gauge, name, documentation, (), options)
+        series.origin = "server"
+        self._sampled.append((series.metric._value, read))
 
     def sample(self) -> None:
         """Take down what is watched, and leave exemplars where a scrape of another process finds them."""

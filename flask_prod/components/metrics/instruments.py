@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.utils import floatToGoString
 
+from .cli import APPLICATION, Row
 from .store import FileStore, FileValue
 
 OVERFLOW = "__overflow__"
@@ -77,7 +79,17 @@ _STORED: Mapping[type[MetricWrapperBase], type[_Stored]] = {
 class Series:
     """A metric and its children by label values; beyond the limit all share one child."""
 
-    __slots__ = ("_children", "_instruments", "_known", "_looked", "_overflow", "kind", "metric", "names")
+    __slots__ = (
+        "_children",
+        "_instruments",
+        "_known",
+        "_looked",
+        "_overflow",
+        "kind",
+        "metric",
+        "names",
+        "origin",
+    )
 
     def __init__(
         self, kind: type[MetricWrapperBase], metric: Any, names: Sequence[str], instruments: Instruments
@@ -85,6 +97,7 @@ class Series:
         self.kind = kind
         self.metric = metric
         self.names = tuple(names)
+        self.origin = APPLICATION
         self._instruments = instruments
         self._children: dict[tuple[str, ...], Any] = {}
         self._known: set[frozenset[tuple[str, str]]] = set()
@@ -158,6 +171,17 @@ class Instruments:
             raise ValueError(f"There is another metric called {name}: a {found.kind.__name__} of {found.names}.")
         return found
 
+    def own(self) -> None:
+        """Call all that is there the metrics of this room."""
+        for series in self._series.values():
+            series.origin = "metrics"
+
+    def rows(self) -> Iterator[Row]:
+        """Yield what there is to know of every metric."""
+        for name, series in self._series.items():
+            kind, text = series.kind.__name__.lower(), series.metric._documentation
+            yield Row(series.origin, name, kind, series.names, text.removesuffix("."))
+
     def total(self, name: str) -> float:
         """Return the sum over all series of the counter *name*, which goes without `_total`."""
         if self.store.shared:
@@ -225,22 +249,40 @@ class InstrumentMeter:
     def __init__(self, instruments: Instruments) -> None:
         self._instruments = instruments
 
+    def _series(
+        self,
+        kind: type[MetricWrapperBase],
+        name: str,
+        documentation: str,
+        labels: Sequence[str],
+        options: Mapping[str, Any] | None = None,
+    ) -> Series:
+        series = self._instruments.series(kind, name, documentation, labels, options)
+        series.origin = _room(sys._getframe(2).f_globals["__name__"])
+        return series
+
     def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> CounterSeries:
         """Return the counter *name*, made on first use; without labels it shows as zero at once."""
-        return CounterSeries(self._instruments.series(Counter, name, documentation, labels))
+        return CounterSeries(self._series(Counter, name, documentation, labels))
 
     def gauge(self, name: str, documentation: str, labels: Sequence[str] = ()) -> GaugeSeries:
         """Return the gauge *name*, made on first use."""
         options = {"multiprocess_mode": "livemax"}
-        return GaugeSeries(self._instruments.series(Gauge, name, documentation, labels, options))
+        return GaugeSeries(self._series(Gauge, name, documentation, labels, options))
 
     def histogram(
         self, name: str, documentation: str, labels: Sequence[str] = (), buckets: Sequence[float] = ()
     ) -> HistogramSeries:
         """Return the histogram *name*, made on first use, with these upper bounds or the library's own."""
         options = {"buckets": tuple(buckets)} if buckets else {}
-        return HistogramSeries(self._instruments.series(Histogram, name, documentation, labels, options))
+        return HistogramSeries(self._series(Histogram, name, documentation, labels, options))
 
     def total(self, name: str) -> float:
         """Return the sum of all series of the counter *name* over all processes; 0 when there is none."""
         return self._instruments.total(name.removesuffix("_total"))
+
+
+def _room(module: str) -> str:
+    """Return the name of the room that *module* belongs to; a third party's first name otherwise."""
+    words = module.split(".")
+    return words[2] if words[:2] == ["flask_prod", "components"] else words[0]
