@@ -17,6 +17,7 @@ from .settings import Section, ServiceSettings
 
 if TYPE_CHECKING:
     import click
+    from _typeshed.wsgi import WSGIApplication
     from flask import Flask
     from werkzeug.exceptions import HTTPException
     from werkzeug.wrappers import Response
@@ -25,6 +26,7 @@ SettingsT = TypeVar("SettingsT", bound=Section)
 HandleT = TypeVar("HandleT")
 
 HeaderList: TypeAlias = list[tuple[str, str]]
+Ask: TypeAlias = "Callable[[RequestRecord], Response | HTTPException | None]"
 
 
 class Stage(IntEnum):
@@ -50,12 +52,14 @@ class Step:
 
     A returned HTTPException is raised where Flask can still show the user's own error handlers; at WSGI level it
     is rendered by the error pages. With a `path` the step is asked only about paths that begin with it: at the
-    stages PROXY and IDENTITY other requests then do not pay for it.
+    stages PROXY and IDENTITY other requests then do not pay for it. From HTTPS on, `lean` tells of a request
+    whether `ask` needs nothing of Flask: then it may be asked before Flask is entered, about an early answer.
     """
 
     stage: Stage
-    ask: Callable[[RequestRecord], Response | HTTPException | None]
+    ask: Ask
     path: str = ""
+    lean: Callable[[RequestRecord], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,10 @@ class Contribution(Generic[HandleT]):
 
     steps: tuple[Step, ...] = ()
     """Guards of the one pass; only these may answer."""
+
+    early: Callable[[RequestRecord], WSGIApplication | None] | None = None
+    """Finds an answer that needs nothing of Flask, and says in the record whose endpoint and route it is; it is
+    given once the steps from HTTPS on have let the request pass. One room at most."""
 
     headers: Callable[[RequestRecord, HeaderList], None] | None = None
     """Adds to the headers of every answer, whatever its status and whoever gave it."""

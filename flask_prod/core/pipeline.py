@@ -1,6 +1,6 @@
 """The one pass: the order of every request, in one place.
 
-At WSGI level:  proxy -> request id -> operational endpoints -> allowed hosts -> CORS preflight
+At WSGI level:  proxy -> request id -> operational endpoints -> allowed hosts -> CORS preflight -> public pages
 In Flask:       http to https -> rate limit -> cache -> the application's own hooks and view
 On the way out: headers when the answer starts, whoever gave it; observers when its body is closed
 
@@ -13,7 +13,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask, request
 from flask.signals import got_request_exception
@@ -21,7 +21,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
 from .client import READ_AT_ONCE, eager
-from .component import Contribution, Stage, Step
+from .component import Ask, Contribution, Stage, Step
+from .early import early_of
 from .exchange import Exchange, Shapes
 from .record import RECORD_KEY, RequestRecord, current
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Ask: TypeAlias = Callable[[RequestRecord], Response | HTTPException | None]
 
 _IDS_AT_ONCE = 128
 
@@ -52,6 +52,7 @@ class Pipeline:
         self._arriving = _asks(steps, Stage.PROXY, Stage.IDENTITY)
         self._entering = _asks(steps, Stage.HOST, Stage.PREFLIGHT)
         self._routed = _asks(steps, Stage.HTTPS, Stage.CACHE)
+        self._early = early_of(contributions, steps)
         self.headers = _hooks(contributions, "headers")
         self.observers = _hooks(contributions, "observe")
         self._render = next((c.render for c in contributions.values() if c.render), render_plainly)
@@ -136,7 +137,7 @@ class Pipeline:
             answer = ask(record)
             if answer is not None:
                 return self._as_response(record, answer)
-        return None
+        return None if self._early is None else self._early.ask(record)
 
     def _preprocess(self) -> Any:
         """Ask the routed steps first, for every path, matched or not; then the application's own hooks."""
@@ -153,12 +154,12 @@ class Pipeline:
         return self._preprocess_request()
 
     def _ask_routed(self, record: RequestRecord) -> Response | None:
+        if record.refusal is not None:
+            return _given(record.refusal)
         for ask in self._routed.most if record.scheme == "https" else self._routed.all:
             answer = ask(record)
-            if isinstance(answer, HTTPException):
-                raise answer
             if answer is not None:
-                return answer
+                return _given(answer)
         return None
 
     def _as_response(self, record: RequestRecord, answer: Response | HTTPException) -> WSGIApplication:
@@ -224,6 +225,13 @@ def _ask(step: Step) -> Ask:
 
 def _only_at(path: str, ask: Ask) -> Ask:
     return lambda record: ask(record) if record.path.startswith(path) else None
+
+
+def _given(answer: Response | HTTPException) -> Response:
+    """Return an answer; an exception is raised where the user's error handlers see it."""
+    if isinstance(answer, HTTPException):
+        raise answer
+    return answer
 
 
 def _hooks(contributions: Mapping[str, Contribution[Any]], what: str) -> tuple[Callable[..., None], ...]:

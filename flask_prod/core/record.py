@@ -23,6 +23,7 @@ class RequestRecord:
     `route` is the rule that matched, None when none did. `error` is the exception behind a 5xx answer.
     `answered` are the names, in lower case, of the headers that the application itself answered with, and
     `content_type` is one of them; both are there when rooms add their headers.
+    `refusal` is what a guard answered before Flask was entered; the pass gives it where error handlers are.
     `trace_id` and `span_id` are the lower-case hex of W3C trace context, empty without traces; `sampled` says that
     the request's spans are kept, and `span` is the tracing room's own.
     """
@@ -47,6 +48,7 @@ class RequestRecord:
     limits: Any = None
     extra: dict[str, Any] | None = None
     outer: RequestRecord | None = None
+    refusal: Any = None
 
     def __init__(self, environ: WSGIEnvironment, request_id: str, started: float) -> None:
         self.environ = environ

@@ -36,9 +36,10 @@ class SecurityHeaders(Component[SecuritySettings, HeaderPlans]):
         if settings.report_path:
             sink = ReportSink(kit.meter)
             app.add_url_rule(settings.report_path, "prod_csp_reports", sink.view, methods=["POST"])
+        https = HttpsOnly(app, plans, kit.meter, kit.emit)
         return Contribution(
             handle=plans,
-            steps=(Step(Stage.HTTPS, HttpsOnly(app, plans, kit.meter, kit.emit).ask),),
+            steps=(Step(Stage.HTTPS, https.ask, lean=https.lets_pass),),
             headers=plans.add,
             operational=(settings.report_path,) if settings.report_path else (),
         )

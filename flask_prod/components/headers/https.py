@@ -35,7 +35,7 @@ class HttpsOnly:
 
     def ask(self, record: RequestRecord) -> Response | HTTPException | None:
         """Let HTTPS pass, and views that said force_https=False."""
-        if record.scheme == "https" or not self._plans.plan(record.endpoint).force_https or self._app.debug:
+        if self.lets_pass(record):
             return None
         if is_program(record.environ):
             self._turned_away.inc("refused")
@@ -48,6 +48,12 @@ class HttpsOnly:
         answer = redirect(request.url.replace("http://", "https://", 1), 308)
         answer.headers["Cache-Control"] = "no-store"
         return answer
+
+    def lets_pass(self, record: RequestRecord) -> bool:
+        """Tell whether nothing is to be said: that needs neither Flask's request nor its address."""
+        return (
+            record.scheme == "https" or not self._plans.plan(record.endpoint).force_https or bool(self._app.debug)
+        )
 
 
 def is_program(environ: WSGIEnvironment) -> bool:

@@ -32,7 +32,7 @@ class RateLimit(Component[RateLimitSettings, AppLimits]):
         limits = AppLimits(app, Rules.of(settings), self._face, kit)
         return Contribution(
             handle=limits,
-            steps=(Step(Stage.LIMIT, limits.admit),) if settings.enabled else (),
+            steps=(Step(Stage.LIMIT, limits.admit, lean=limits.is_lean),) if settings.enabled else (),
             headers=limits.advertise,
             commands=(limits_command(limits),),
             start=limits.start,

@@ -89,6 +89,14 @@ class AppLimits:
                 return refusal
         return self._ask_library() if plan.library else None
 
+    def is_lean(self, record: RequestRecord) -> bool:
+        """Tell whether `admit` needs nothing of Flask: the endpoint's plan is known, and asks no code of the user."""
+        plan = self._plans.get((record.endpoint, record.method)) if record.endpoint else None
+        face = self._face
+        if plan is None or plan.library or face.identifier is not None or face.key_finder is not None:
+            return False
+        return not (self.library._request_filters or plan.public.asks_user or plan.user.asks_user)
+
     def advertise(self, record: RequestRecord, headers: HeaderList) -> None:
         """Say what is left, and on a refusal when to come again; an answer that was chosen counts first."""
         account: Account | None = record.limits

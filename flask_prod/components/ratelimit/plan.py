@@ -115,6 +115,11 @@ class Limits:
             state=", ".join(f'"{p.name}";r=%d;t=%d' for p in shown),
         )
 
+    @property
+    def asks_user(self) -> bool:
+        """Whether a function of the user's says what a request costs, or whether its answer counts."""
+        return self.priced or any(callable(self.policies[index].chosen) for index in self.chosen)
+
     def local_subjects(self, who: Subjects) -> Subjects:
         """Return whom `local` counts, which may have fewer limits."""
         if self.local is None or isinstance(who, str):
