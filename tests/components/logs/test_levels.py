@@ -182,7 +182,6 @@ def test_nowhere_to_write(shop: Flask, tmp_path: Path, monkeypatch: pytest.Monke
         b'{"at": 1e308, "changes": [{"logger": "", "level": "DEBUG", "at": 0, "until": 1e308, "by": "x"}]}',
     ],
 )
-)  # fmt: skip
 def test_nonsense_in_the_file(serving: Flask, run_here: Path, content: bytes) -> None:
     """A file that makes no sense, or orders for ever, changes nothing."""
     (run_here / "log-level.json").write_bytes(content)

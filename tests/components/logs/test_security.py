@@ -53,7 +53,7 @@ def test_bad_names(name: str) -> None:
 
 
 def test_own_names() -> None:
-    """An application has events of its own, under the same prefix, which may be written or left out."""
+    """An application has events of its own; the prefix may be written or left out."""
     assert security_event("admin.promoted").name == security_event("security.admin.promoted").name
     assert security_event("admin.promoted").name == "security.admin.promoted"
 
@@ -113,10 +113,7 @@ def test_tokens_refused(make_app: MakeApp, log_file: Any, lines: Lines) -> None:
             app.test_client().get(path, headers=headers)
 
     found = lines("security.token_refused")
-    assert [line["message"] for line in found] == [
-        "A wrong METRICS_TOKEN was sent.",
-        "A wrong HEALTH_TOKEN was sent.",
-    ]
+    assert [line["message"].split()[2] for line in found] == ["METRICS_TOKEN", "HEALTH_TOKEN"]
     assert "wrong" not in str([line["fields"] for line in found])
 
 
