@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +19,19 @@ from tests.servers import HOST, Process, free_port, wait_for
 APP = """
 from flask import Flask
 from flask_prod import ProdKit
+from flask_prod.core.record import current_record
 
 def create_app():
     app = Flask("shop")
     ProdKit(app, only=("metrics", "health", "proxy"))
     app.add_url_rule("/", view_func=lambda: "hello")
+
+    @app.get("/traced/<trace_id>")
+    def traced(trace_id):
+        record = current_record()  # what the tracing room does to a request that it keeps
+        record.trace_id, record.sampled = trace_id, True
+        return "hello"
+
     return app
 """
 CONFIG = """
@@ -44,7 +53,7 @@ class Prometheus:
         self.process.launch(
             [
                 program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-                f"--web.listen-address={self._address}",
+                f"--web.listen-address={self._address}", "--enable-feature=exemplar-storage",
             ]
         )  # fmt: skip
 
@@ -57,6 +66,19 @@ class Prometheus:
         except OSError:
             return {}
         return {tuple(sorted(one["metric"].values())): float(one["value"][1]) for one in found}
+
+    def exemplars(self, query: str) -> set[str]:
+        """Return the trace ids that it keeps for the series of *query*; none while it does not answer."""
+        now = time.time()
+        url = (
+            f"http://{self._address}/api/v1/query_exemplars?query={quote(query)}&start={now - 600}&end={now + 600}"
+        )
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                found: list[dict[str, Any]] = json.load(answer)["data"]
+        except OSError:
+            return set()
+        return {one["labels"]["trace_id"] for series in found for one in series["exemplars"]}
 
 
 @pytest.fixture(scope="module")
@@ -92,3 +114,16 @@ def test_live_scrape(prometheus: tuple[Prometheus, str]) -> None:
     wait_for(lambda: 40.0 in running.ask(query).values(), 15, "all 40 requests to be counted")
     assert set(running.ask('flask_http_request_duration_seconds_count{url_rule="/"}').values()) == {40.0}
     assert running.ask("sum(increase(scrape_samples_scraped[30s]))")
+
+
+def test_exemplars(prometheus: tuple[Prometheus, str]) -> None:
+    """Prometheus takes the traces of sampled requests from the buckets, whichever worker served them."""
+    running, url = prometheus
+    for number in range(10):
+        with urllib.request.urlopen(f"{url}/traced/{number:032x}", timeout=5) as answer:
+            assert answer.read() == b"hello"
+    query = "flask_http_request_duration_seconds_bucket"
+
+    found = wait_for(lambda: running.exemplars(query), 30, "exemplars")
+
+    assert found <= {f"{number:032x}" for number in range(10)}
