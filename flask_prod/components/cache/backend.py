@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from time import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask_caching.backends.base import BaseCache
@@ -16,11 +16,17 @@ from flask_prod.core.ports import CounterPort
 from flask_prod.core.values import parse_duration
 
 from .absent import MISSING
+from .early import EarlyPages
 from .entry import Entry
 from .envelope import PAGE, Page, decode_page, decode_value, encode_page, encode_value
 from .loader import Loader, Made, Order, Want
 from .rules import CookieFilter
 from .stores import Store
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from .queries import Queries
 
 Timeout = float | str | timedelta | None
 
@@ -68,6 +74,8 @@ class SafeBackend(BaseCache):
         self.cookies = limits.cookies
         self.strict = limits.strict
         self.unfit: set[object] = set()
+        self.pages = EarlyPages(self)
+        self._queries: Queries | None = None
         self.loader = Loader(store, limits.wait, counters.looked)
         self._most_bytes = limits.max_object
 
@@ -121,6 +129,19 @@ class SafeBackend(BaseCache):
     def invalidate(self, *tags: str) -> bool:
         """Forget every entry that has one of *tags*; False if that waits until Redis is back."""
         return self.store.invalidate(tags)
+
+    @property
+    def queries(self) -> Queries:
+        """The query cache; what needs SQLAlchemy is imported by those who use it."""
+        if self._queries is None:
+            from .queries import Queries
+
+            self._queries = Queries(self)
+        return self._queries
+
+    def follow(self, engine: Engine, sessions: Any) -> None:
+        """Forget the results of tables that *engine* changes; *sessions* take `cache_ttl` as an option."""
+        self.queries.follow(engine, sessions)
 
     def has(self, key: str) -> bool:
         """Tell whether there is an entry under *key*."""

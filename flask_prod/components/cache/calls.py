@@ -48,6 +48,8 @@ class Options:
     vary: tuple[str, ...] = ()
     indicate: bool = False
     source_check: bool | None = None
+    public: bool = False
+    statuses: tuple[int, ...] = (200,)
     by_arguments: bool = False
     ignored: tuple[str, ...] = ()
     tags: Tags = ()

@@ -64,10 +64,12 @@ class ResponseCache(Component[CacheSettings, SafeBackend]):
         )
         refused = kit.meter.counter("flask_prod_cache_refused_total", _REFUSED, ("reason",))
         backend = SafeBackend(store, limits, library.library_options(app.config), Counters(looked, refused))
+        backend.pages.set_up(app, settings)
         warming = Warming(app, store, self._face.warmth)
         self._face.install(app, backend)
         return Contribution(
             handle=backend,
+            early=backend.pages.find,
             checks=(Check("cache", store.probe, critical=False),),
             commands=(cache_command(backend, warming),),
             start=starter(store, kit.emit),

@@ -24,6 +24,10 @@ from .warming import Warming, Warmth
 
 if TYPE_CHECKING:
     from flask_caching import _CachedFunction, _MemoizedFunction
+    from sqlalchemy import Executable
+    from sqlalchemy.orm import Session
+
+    from .queries import Rows
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +135,8 @@ class CacheFace(Cache):
         stale: Timeout = None,
         stale_on_error: Timeout = None,
         negative: Timeout = None,
+        public: bool = False,
+        statuses: Iterable[int] = (200,),
     ) -> Callable[[Callable[P, R]], _CachedFunction[P, R]]:
         """Keep what a view or a function returns; the first twelve arguments are Flask-Caching's.
 
@@ -144,6 +150,10 @@ class CacheFace(Cache):
         function of the arguments that returns names. For `stale` after its end one caller computes a result anew
         while the others have the old one; for `stale_on_error` the old one is served when that fails. None is
         kept for `negative`, else not at all.
+
+        A `public` page is the same for everybody, signed in or not: a hit is answered before Flask is entered, so
+        that no before_request, after_request or teardown function of the application runs. Limits, HTTPS, headers,
+        metrics and logs are as ever. `statuses` are those of answers that may be stored.
         """
         # query_string and hash_method have nothing left to decide: the query is always part of a page's key, since
         # without it the library serves page 1 for page 2, and keys of pages are hashed one way.
@@ -164,9 +174,30 @@ class CacheFace(Cache):
             stale=_seconds(stale),
             stale_on_error=_seconds(stale_on_error),
             negative=_seconds(negative),
+            public=public,
+            statuses=tuple(statuses),
         )
         seconds = _seconds(timeout if ttl is None else ttl)
         return lambda function: CachedCall(self, function, options, seconds).decorated
+
+    def query(
+        self,
+        statement: Executable,
+        ttl: Timeout = None,
+        tags: Iterable[str] = (),
+        *,
+        key: str = "",
+        session: Session | None = None,
+    ) -> Rows:
+        """Return the rows of a query of SQLAlchemy's, from the cache until a commit changes one of its tables.
+
+        Without *session* the query is the current context's, `prod.db.session`. *key* is what else the rows depend
+        on: a tenant that the connection knows, but neither statement nor address. Objects come as their columns.
+        """
+        from .queries import Asked, session_of_app
+
+        asked = Asked(statement, _seconds(ttl), tuple(tags), key)
+        return self.backend.queries.fetch(session or session_of_app(), asked)
 
     def memoize(  # noqa: PLR0913  # the library's arguments
         self,

@@ -59,6 +59,13 @@ class CacheSettings(Section, frozen=True, kw_only=True):
     early: Annotated[float, Meta(ge=0, le=10)] = 1.0
     """How eagerly an entry is computed anew before its end, in times that its computation takes; 0 is never."""
 
+    status: bool = True
+    """Whether answers of cached routes carry `Cache-Status` (RFC 9211): hit, stale, or why not."""
+
+    client_reload: bool = False
+    """Whether a client that sends `Cache-Control: no-cache` gets a newly computed page; strangers could then
+    compute each page again and again."""
+
     ignore_cookies: tuple[str, ...] = ("_ga*", "_gid", "_gat*", "_gcl_*", "_fbp", "__utm*", "_hj*", "_pk_*")
     """Cookies that no page depends on, `*` at the end for a prefix; a request with any other is not cached."""
 

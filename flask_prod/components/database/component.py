@@ -39,6 +39,9 @@ class Database(Component[DatabaseSettings, AppDatabase]):
         if not chosen:
             _create_folder_at_first_use(engine)
         database = AppDatabase(engine, chosen=chosen)
+        cache = kit.handle("cache")
+        if cache is not None:
+            cache.follow(engine, database.session_factory)
         translate_errors(app, kit.meter.counter("flask_prod_database_refused_total", _REFUSED, ("reason",)))
         return Contribution(
             handle=database,

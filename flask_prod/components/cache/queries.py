@@ -1,0 +1,322 @@
+"""Results of queries, forgotten when a transaction that changed one of their tables is committed.
+
+An entry belongs to the statement as the database gets it, its parameters, the database (address and schemas), and
+what the caller adds by `key`. It holds names and rows, no objects: those belong to a session.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, Engine, Select, Table, event
+from sqlalchemy.engine import Dialect, IteratorResult, Result
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.orm import ORMExecuteState, Session, lazyload
+from sqlalchemy.sql import visitors
+from sqlalchemy.sql.base import Executable
+
+from flask_prod.core.errors import NotInstalled
+from flask_prod.core.kit import current_state
+
+from .absent import MISSING
+from .backend import SafeBackend, Timeout
+from .changes import EVERY, changed_by, follow, name_of
+from .entry import Entry
+from .envelope import encode_value
+from .loader import Made, Want
+
+logger = logging.getLogger(__name__)
+
+TABLE = "table:"
+"""Begins the tag of a table: `table:products`, which pages and functions may carry too."""
+
+_OPTION = "cache_ttl"
+_CONNECTIONS = "flask_prod_connections"
+_ASKING = "flask_prod_asking"
+_MOST_SHAPES = 1000
+_LEVELS = frozenset({"READ COMMITTED", "READ UNCOMMITTED", "AUTOCOMMIT"})
+"""Isolation levels under which each statement sees what was committed before it began."""
+
+
+class Rows(list[Any]):
+    """The rows of a query: a list of SQLAlchemy's `Row`, with the methods of a result that are used most."""
+
+    def __init__(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        self.names = tuple(names)
+        super().__init__(result_of(self.names, rows).all())
+
+    def all(self) -> list[Any]:
+        """Return the rows."""
+        return list(self)
+
+    def first(self) -> Any:
+        """Return the first row, None if there is none."""
+        return self[0] if self else None
+
+    def one(self) -> Any:
+        """Return the only row; an exception of SQLAlchemy's if there is none, or another."""
+        return self.result().one()
+
+    def scalar(self) -> Any:
+        """Return the first column of the first row, None if there is none."""
+        return self[0][0] if self else None
+
+    def scalars(self) -> list[Any]:
+        """Return the first column of every row."""
+        return [row[0] for row in self]
+
+    def mappings(self) -> list[dict[str, Any]]:
+        """Return every row as a dict."""
+        return [dict(zip(self.names, row, strict=True)) for row in self]
+
+    def result(self) -> Result[Any]:
+        """Return the rows as a `Result`, with all of its methods."""
+        return result_of(self.names, self)
+
+
+def result_of(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Result[Any]:
+    """Return a result of SQLAlchemy's that was read already."""
+    return IteratorResult(SimpleResultMetaData(tuple(names)), iter([tuple(row) for row in rows]))
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What all statements have in common that differ in their parameters only."""
+
+    digest: bytes
+    tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query, and how its rows are kept."""
+
+    statement: Executable
+    ttl: Timeout = None
+    tags: tuple[str, ...] = ()
+    key: str = ""
+
+
+Found: TypeAlias = tuple[list[str], list[list[Any]]]
+
+
+class Queries:
+    """The query cache of one application."""
+
+    def __init__(self, backend: SafeBackend) -> None:
+        self._backend = backend
+        self._shapes: dict[Hashable, Shape] = {}
+
+    def follow(self, engine: Engine, sessions: Any) -> None:
+        """Watch what *engine* commits, and let the sessions of *sessions* take `cache_ttl` as an option."""
+        follow(engine, self.forget)
+        event.listen(sessions, "after_begin", _remember)
+        event.listen(sessions, "do_orm_execute", self._execute)
+
+    def forget(self, tables: Collection[str]) -> None:
+        """Invalidate the results of *tables*, EVERY for all; never raises, since the commit is done."""
+        try:
+            self._backend.invalidate(*(TABLE + name for name in sorted(tables)))
+        except Exception:
+            logger.exception(
+                "results of changed tables could not be invalidated; they live until their time is over"
+            )
+
+    def fetch(self, session: Session, asked: Asked) -> Rows:
+        """Return the rows, from the cache where that may be."""
+        session_bind = session.get_bind(clause=asked.statement)  # type: ignore[arg-type]
+        asked = replace(asked, statement=_columns_only(asked.statement))
+        shape = self._shape(asked.statement, session_bind.dialect)
+        reason = _refuse(session, session_bind, shape.tables)
+        key = "" if reason else self._key(session, session_bind, asked, shape)
+        if reason or not key:
+            self._backend.counters.refused.inc(reason or "type")
+            return Rows(*_ask(session, asked.statement))
+
+        def make() -> tuple[Rows, Made | None]:
+            found = _ask(session, asked.statement)
+            return Rows(*found), self._made(found)
+
+        tags = (TABLE + EVERY, *(TABLE + name for name in shape.tables), *asked.tags)
+        order = self._backend.order
+        if asked.ttl is not None:
+            order = replace(order, ttl=self._backend.seconds(asked.ttl))
+        rows: Rows = self._backend.obtain(Want(key, tags, order, make, self._read))
+        return rows
+
+    def _made(self, found: Found) -> Made | None:
+        try:
+            return self._backend.made(found)
+        except TypeError as error:
+            self._backend.counters.refused.inc("type")
+            if self._backend.strict:
+                raise
+            if "query" not in self._backend.unfit:
+                self._backend.unfit.add("query")
+                logger.error("The result of a query is not cached: %s", error)
+            return None
+
+    def _read(self, entry: Entry) -> Any:
+        found = self._backend.value_of(entry)
+        try:
+            names, rows = found
+            return Rows(names, rows)
+        except (TypeError, ValueError):
+            return MISSING
+
+    def _execute(self, state: ORMExecuteState) -> Result[Any] | None:
+        """Answer `session.execute(..., execution_options={"cache_ttl": "1m"})`."""
+        ttl = state.execution_options.get(_OPTION)
+        if ttl is None or not state.is_select or state.is_relationship_load or state.is_column_load:
+            return None
+        if state.session.info.get(_ASKING):
+            return None
+        _must_have_no_entities(state.statement)
+        asked = _asked_by(state, ttl)
+        return self.fetch(state.session, asked).result()
+
+    def _shape(self, statement: Executable, dialect: Dialect) -> Shape:
+        """Return what is known of a statement; compiling it costs more than most queries."""
+        cache_key = statement._generate_cache_key()  # type: ignore[attr-defined]  # as SQLAlchemy's own cache does
+        if cache_key is None:
+            return _shape_of(statement, dialect)
+        name = (dialect.name, cache_key.key)
+        found = self._shapes.get(name)
+        if found is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            found = self._shapes[name] = _shape_of(statement, dialect)
+        return found
+
+    def _key(self, session: Session, bind: Engine | Connection, asked: Asked, shape: Shape) -> str:
+        """Return the key, empty for parameters that make none."""
+        url = bind.engine.url.render_as_string(hide_password=True)
+        options = {**bind.get_execution_options(), **asked.statement.get_execution_options()}
+        schemas = sorted((str(a), str(b)) for a, b in (options.get("schema_translate_map") or {}).items())
+        try:
+            values = encode_value([_parameters(asked.statement, bind.dialect), schemas, asked.key])
+        except TypeError:
+            return ""
+        digest = blake2b(b"%b\0%b\0%b%b" % (url.encode(), shape.digest, *values), digest_size=16)
+        return "query:" + digest.hexdigest()
+
+
+def session_of_app() -> Session:
+    """Return the session of the current context; NotInstalled where the database room is left out."""
+    database = current_state().contributions.get("database")
+    if database is None:
+        raise NotInstalled("database is left out of this application's kit: pass session= to prod.cache.query.")
+    session: Session = database.handle.session
+    return session
+
+
+def _asked_by(state: ORMExecuteState, ttl: Any) -> Asked:
+    statement: Any = state.statement
+    if state.parameters:
+        if not isinstance(state.parameters, Mapping):
+            raise TypeError("cache_ttl is for one query, not for a list of parameters.")
+        statement = statement.params(**state.parameters)
+    options = state.execution_options
+    return Asked(statement, ttl, tuple(options.get("cache_tags", ())), str(options.get("cache_key", "")))
+
+
+def _ask(session: Session, statement: Executable) -> Found:
+    """Ask the database in the session's transaction, which first writes what the session has pending."""
+    asking = session.info.get(_ASKING)
+    session.info[_ASKING] = True
+    try:
+        if session.autoflush:
+            session.flush()
+        result = session.connection(bind_arguments={"clause": statement}).execute(statement)
+        return list(result.keys()), [list(row) for row in result]
+    finally:
+        session.info[_ASKING] = asking
+
+
+def _refuse(session: Session, bind: Engine | Connection, tables: Sequence[str]) -> str:
+    """Return why this session's result is neither taken from the cache nor stored, empty when it may be.
+
+    It has changed one of the tables itself, or it may see an older state of them than others do.
+    """
+    if session.new or session.deleted or session.dirty:
+        return "changed"
+    for connection in _open_connections(session, bind):
+        changed = changed_by(connection)
+        if changed and (EVERY in changed or not changed.isdisjoint(tables)):
+            return "changed"
+        if _sees_the_past(connection):
+            return "snapshot"
+    return ""
+
+
+def _sees_the_past(connection: Connection) -> bool:
+    if connection.dialect.name == "sqlite":
+        return bool(getattr(connection.connection.dbapi_connection, "in_transaction", False))
+    level = connection.get_execution_options().get("isolation_level") or connection.default_isolation_level
+    return level not in _LEVELS
+
+
+def _open_connections(session: Session, bind: Engine | Connection) -> list[Connection]:
+    known: list[Connection] = session.info.get(_CONNECTIONS, [])
+    found = [one for one in known if not one.closed and one.in_transaction()]
+    if known and len(found) != len(known):
+        session.info[_CONNECTIONS] = found
+    return [*found, bind] if isinstance(bind, Connection) and bind not in found else found
+
+
+def _remember(session: Session, _transaction: object, connection: Connection) -> None:
+    known = session.info.setdefault(_CONNECTIONS, [])
+    known[:] = [one for one in known if not one.closed and one is not connection]
+    known.append(connection)
+
+
+def _columns_only(statement: Any) -> Any:
+    """Return the statement without what is loaded along with objects: rows are made of columns here."""
+    return statement.options(lazyload("*")) if _entities(statement) else statement
+
+
+def _entities(statement: Any) -> list[str]:
+    if not isinstance(statement, Select):
+        return []
+    return [
+        str(one["name"])
+        for one in statement.column_descriptions
+        if isinstance(one["type"], type) and one.get("expr") is one.get("entity") is not None
+    ]
+
+
+def _must_have_no_entities(statement: Any) -> None:
+    names = _entities(statement)
+    if names:
+        raise TypeError(
+            f"cache_ttl keeps rows, and {names[0]} is an object of a session: select its columns, or use "
+            "prod.cache.query(...), which gives its columns."
+        )
+
+
+def _shape_of(statement: Any, dialect: Dialect) -> Shape:
+    compiled = statement.compile(dialect=dialect)
+    state = getattr(compiled, "compile_state", None)
+    whole = [statement, getattr(state, "statement", None)]
+    tables = {
+        name_of(part)
+        for one in whole
+        if one is not None
+        for part in visitors.iterate(one)
+        if isinstance(part, Table)
+    }
+    digest = blake2b(f"{dialect.name}\0{compiled}".encode(), digest_size=16).digest()
+    return Shape(digest, tuple(sorted(tables)))
+
+
+def _parameters(statement: Any, dialect: Dialect) -> list[Any]:
+    """Return the values of a statement, in the order in which they occur; their types count: 1 is not "1"."""
+    cache_key = statement._generate_cache_key()
+    if cache_key is not None:
+        return [one.effective_value for one in cache_key.bindparams]
+    compiled = statement.compile(dialect=dialect)
+    return [[name, value] for name, value in sorted(compiled.params.items())]
