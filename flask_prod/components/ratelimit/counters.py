@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flask_prod.core.ports import RedisPort
 
-from .engine import COUNT, LOOK, SETTLE, LocalEngine, Verdict
+from .engine import COUNT, LOOK, SETTLE, LocalEngine, Standing, Verdict
 from .leases import Leases, first_of
 from .plan import Keys, Limits, Subjects
 from .policy import Policy
@@ -30,12 +30,17 @@ class Counters:
         """Say how many processes share the limits."""
         self._leases = Leases(self._lease, processes) if self._lease > 1 and self.shared is not None else None
 
+    def take(self, limits: Limits, who: Subjects) -> Standing | None:
+        """Count a request that needs no thought in this process; None for any other, which is to be consumed."""
+        slots = (limits.keys.get(who) or self._make_keys(limits, who)).slots
+        return self.local.take(slots) if slots else None
+
     def consume(self, limits: Limits, who: Subjects) -> Verdict:
         """Count a request against all of its limits; Unavailable while Redis is away."""
         keys = limits.keys.get(who) or self._make_keys(limits, who)
         if self.shared is None:
             return self.local.consume(keys.names, limits.policies)
-        if self._leases is not None and limits.leased:
+        if self._leases is not None and limits.plain:
             return self._consume_leased(self._leases, self.shared, limits, keys)
         return self.shared.consume(keys.command, limits.policies)
 
@@ -94,7 +99,7 @@ class Counters:
         if len(limits.keys) >= _MOST_KEYS:
             limits.keys.clear()
         names = self.names(who, limits.policies)
-        keys = limits.keys[who] = Keys(names, command_for(names, limits.packed))
+        keys = limits.keys[who] = Keys(names, command_for(names, limits.packed), limits.slots(names))
         return keys
 
     def _consume_leased(self, leases: Leases, shared: SharedEngine, limits: Limits, keys: Keys) -> Verdict:

@@ -11,12 +11,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from .policy import Policy
 
 MAX_CLIENTS = 65_536
 """Counters that one process keeps, at about 400 bytes each; an old one goes when there are more."""
+
+_MUCH = 1 << 62
 
 _SWEEP = 2
 """Counters looked at for each new one: more than one, so that expired ones go faster than new ones come."""
@@ -33,6 +35,24 @@ SETTLE = 2
 Row: TypeAlias = tuple[int, int, int, int]
 """The counter of one client under one policy: start of its window, points taken in it, points taken in the one
 before, end of a block (0: none); times in milliseconds since 1970. A plain tuple, as one is made per request."""
+
+
+Counter: TypeAlias = list[int]
+"""A row as it is kept: the same four numbers, and when it may be dropped."""
+
+Standing: TypeAlias = tuple[tuple[int, ...], tuple[str, str], int, int]
+"""What headers say: points left and seconds by limit; of the one with the least left the header of its points,
+what is left, and when it changes (Unix time). A plain tuple, as one is made per request."""
+
+
+class Slot(NamedTuple):
+    """One limit of one client, with all that counting needs; `shown` is the header of its points."""
+
+    key: bytes
+    points: int
+    window: int
+    cost: int
+    shown: tuple[str, str]
 
 
 class Verdict:
@@ -110,7 +130,7 @@ class LocalEngine:
     def clear(self) -> None:
         """Forget every counter."""
         self._lock = threading.Lock()
-        self._rows: OrderedDict[bytes, tuple[Row, int]] = OrderedDict()
+        self._rows: OrderedDict[bytes, Counter] = OrderedDict()
 
     def forget(self, key: bytes) -> bool:
         """Forget one counter; tell whether there was one."""
@@ -123,9 +143,6 @@ class LocalEngine:
         """Ask all the limits of one request: look, count, or settle; *want* is most requests to count at once."""
         now = int(self._clock() * 1000)
         with self._lock:
-            passed = self._pass(keys, policies, now) if mode == COUNT and want == 1 else None
-            if passed is not None:
-                return Verdict(policies, now, 0, passed)
             rows = [self._current(key, policy, now) for key, policy in zip(keys, policies, strict=True)]
             verdict = Verdict(policies, now, 0, rows)
             over = self._judge(verdict, want)
@@ -135,30 +152,40 @@ class LocalEngine:
                 self._count(keys, verdict, mode, over)
         return verdict
 
-    def _pass(self, keys: Sequence[bytes], policies: Sequence[Policy], now: int) -> list[Row] | None:
+    def take(self, slots: Sequence[Slot]) -> Standing | None:
         """Count what needs no thought, as nearly every request: counters that are known, current, and have room.
 
-        The same as the steps below in a third of the time; None, and nothing counted, for any other request.
+        The same as `consume` and its headers in a quarter of the time; None, and nothing counted, for any other
+        request. Limits in shadow mode and on chosen answers do not come here.
         """
-        stored = self._rows
-        found: list[tuple[Row, int]] = []
-        for key, policy in zip(keys, policies, strict=True):
-            entry = stored.get(key)
-            if entry is None:
-                return None
-            start, current, previous, blocked = entry[0]
-            window = policy.window
-            ends = start + window
-            if blocked or not start <= now < ends or policy.chosen is not None:
-                return None
-            current += policy.cost
-            room = policy.points - current
-            if room < 0 or (previous and previous * (ends - now) > room * window):
-                return None
-            found.append(((start, current, previous, 0), entry[1]))
-        for key, entry in zip(keys, found, strict=True):
-            stored[key] = entry
-        return [entry[0] for entry in found]
+        now = int(self._clock() * 1000)
+        known = self._rows
+        numbers: list[int] = []
+        taken: list[tuple[Counter, int]] = []
+        least = _MUCH
+        soonest = 0
+        shown = ("", "")
+        with self._lock:
+            for key, points, window, cost, pair in slots:
+                counter = known.get(key)
+                if counter is None:
+                    return None
+                start, current, previous, blocked, _ = counter
+                passed = now - start
+                current += cost
+                left = points - current
+                if previous:
+                    left += -previous * (window - passed) // window
+                if left <= 0 or blocked or not 0 <= passed < window:
+                    return None
+                taken.append((counter, current))
+                seconds = -((passed - window) // 1000)
+                numbers += (left, seconds)
+                if left < least:
+                    least, soonest, shown = left, seconds, pair
+            for counter, current in taken:
+                counter[1] = current
+        return tuple(numbers), shown, least, now // 1000 + soonest
 
     def _current(self, key: bytes, policy: Policy, now: int) -> Row:
         """Return a counter as it is now; windows that are over are moved out."""
@@ -167,8 +194,8 @@ class LocalEngine:
         stored = self._rows.get(key)
         if stored is None:
             return (begins, 0, 0, 0)
-        row = stored[0]
-        start, current, previous, blocked = row
+        start, current, previous, blocked, _ = stored
+        row = (start, current, previous, blocked)
         if blocked and blocked <= now:
             blocked = 0
             row = (start, current, previous, 0)
@@ -218,7 +245,7 @@ class LocalEngine:
     def _store(self, key: bytes, row: Row, window: int, now: int) -> None:
         rows = self._rows
         new = key not in rows
-        rows[key] = (row, max(row[0] + 2 * window, row[3]))
+        rows[key] = [*row, max(row[0] + 2 * window, row[3])]
         if new:
             self._sweep(now)
 
@@ -227,7 +254,7 @@ class LocalEngine:
         rows = self._rows
         for _ in range(_SWEEP):
             key = next(iter(rows))
-            if rows[key][1] <= now or len(rows) > self._size:
+            if rows[key][4] <= now or len(rows) > self._size:
                 del rows[key]
             else:
                 rows.move_to_end(key)

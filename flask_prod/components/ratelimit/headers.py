@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from flask_prod.core.component import HeaderList
 
-from .engine import Verdict, remaining, wait
+from .engine import Standing, Verdict, remaining, wait
 from .plan import Limits
 
 
@@ -42,17 +42,30 @@ def add_library_headers(headers: HeaderList, shown: Shown, now: int) -> None:
     )
 
 
-def add_limit_headers(headers: HeaderList, verdict: Verdict, limits: Limits) -> None:
-    """Add the state of every limit shown; the X- headers show the one with the least left, its reset as Unix time.
+def add_limit_headers(headers: HeaderList, limits: Limits, standing: Standing) -> None:
+    """Add the state of every limit shown; the X- headers show the one with the least left."""
+    numbers, points, least, reset = standing
+    headers += (
+        limits.header,
+        ("RateLimit", limits.state % numbers),
+        points,
+        ("X-RateLimit-Remaining", str(least)),
+        ("X-RateLimit-Reset", str(reset)),
+    )
 
-    The window slides, so nothing resets all at once: `t` is when the current window ends, or, with nothing left,
-    when the next request would pass.
+
+def standing_of(verdict: Verdict, limits: Limits) -> Standing | None:
+    """Return what headers say of a verdict; None when every limit is in shadow mode.
+
+    The window slides, so nothing resets all at once: the seconds are those until the current window ends, or, with
+    nothing left, until the next request would pass.
     """
     now = verdict.now
     least = 1 << 62
-    points = soonest = 0
+    soonest = 0
+    points = ("", "")
     numbers: list[int] = []
-    for policy, row in zip(limits.shown, verdict.rows, strict=False):  # those in shadow mode come last
+    for policy, row, pair in zip(limits.shown, verdict.rows, limits.points):  # noqa: B905  # shadows come last
         start, current, previous, blocked = row
         left = remaining(policy, row, now) if previous or blocked else policy.points - current
         if left > 0:
@@ -61,16 +74,8 @@ def add_limit_headers(headers: HeaderList, verdict: Verdict, limits: Limits) -> 
             left, seconds = 0, -(-wait(policy, row, now) // 1000)
         numbers += (left, seconds)
         if left < least:
-            least, points, soonest = left, policy.points, seconds
-    if not numbers:
-        return
-    headers += (
-        ("RateLimit-Policy", limits.header),
-        ("RateLimit", limits.state % tuple(numbers)),
-        ("X-RateLimit-Limit", str(points)),
-        ("X-RateLimit-Remaining", str(least)),
-        ("X-RateLimit-Reset", str(now // 1000 + soonest)),
-    )
+            least, soonest, points = left, seconds, pair
+    return (tuple(numbers), points, least, now // 1000 + soonest) if numbers else None
 
 
 def add_retry_after(headers: HeaderList, seconds: int) -> None:

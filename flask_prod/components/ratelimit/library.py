@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from flask_prod.core.ports import RedisPort
     from flask_prod.core.record import RequestRecord
 
-    from .engine import Verdict
+    from .engine import Standing, Verdict
     from .plan import Limits, Subjects
 
 logger = logging.getLogger(__name__)
@@ -229,11 +229,12 @@ class Account:
     here: bool = False
     pending: Subjects | None = None
     response: WerkzeugResponse | None = None
+    verdict: Verdict | None = None
+    retry_after: int = 0
 
-    def __init__(self, verdict: Verdict | None = None, limits: Limits | None = None, retry_after: int = 0) -> None:
-        self.verdict = verdict
+    def __init__(self, limits: Limits | None = None, standing: Standing | None = None) -> None:
         self.limits = limits
-        self.retry_after = retry_after
+        self.standing = standing
 
 
 SPARED = Account()

@@ -19,7 +19,7 @@ from .clients import address_key, client_key, lies_in, presented_key, secret_key
 from .counters import Counters
 from .engine import COUNT, Verdict
 from .face import ProdLimiter
-from .headers import add_library_headers, add_limit_headers, add_retry_after
+from .headers import add_library_headers, add_limit_headers, add_retry_after, standing_of
 from .library import SPARED, Account, AppLimiter
 from .plan import Limits, Plan, Subjects, costing, every_mark, marks_of, policies_for, policy_named
 from .policy import MAX_POINTS, Policy
@@ -82,11 +82,15 @@ class AppLimits:
         limits = plan.user if user else plan.public
         if limits.policies:
             known = user_key(user) if user else who
-            refusal = self._judge(
-                record, limits, self._subjects(record, limits, known, who) if limits.mixed else known
-            )
-            if refusal is not None:
-                return refusal
+            whom: Subjects = self._subjects(record, limits, known, who) if limits.mixed else known
+            counters = self._counters
+            standing = counters.take(limits, whom) if counters.shared is None else None
+            if standing is not None:
+                record.limits = Account(limits, standing)
+            else:
+                refusal = self._judge(record, limits, whom)
+                if refusal is not None:
+                    return refusal
         return self._ask_library() if plan.library else None
 
     def is_lean(self, record: RequestRecord) -> bool:
@@ -104,8 +108,12 @@ class AppLimits:
             return
         if account.pending is not None:
             self._settle(record, account, headers)
-        if account.verdict is not None and account.limits is not None:
-            add_limit_headers(headers, account.verdict, account.limits)
+        limits, standing = account.limits, account.standing
+        if limits is not None:
+            if standing is None and account.verdict is not None:
+                standing = standing_of(account.verdict, limits)
+            if standing is not None:
+                add_limit_headers(headers, limits, standing)
         if account.library is not None:
             self._advertise_library(record, account, headers)
         if account.retry_after and record.status in (429, 503):
@@ -171,14 +179,16 @@ class AppLimits:
             verdict = self._counters.consume(limits, who)
         except Unavailable:
             if limits.closed:
-                record.limits = Account(retry_after=CLOSED_SECONDS)
+                record.limits = account = Account()
+                account.retry_after = CLOSED_SECONDS
                 return closed()
             if limits.local is None:
                 return None
             here, limits, who = True, limits.local, limits.local_subjects(who)
             verdict = self._counters.consume_here(limits, who)
 
-        account = record.limits = Account(verdict, limits)
+        account = record.limits = Account(limits)
+        account.verdict = verdict
         if verdict.shadowed:
             self._note_shadows(record, verdict, who)
         if verdict.refused:

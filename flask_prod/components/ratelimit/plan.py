@@ -12,6 +12,7 @@ from flask.sansio.scaffold import Scaffold
 from flask_prod.core.errors import ConfigError
 
 from .chosen import Chosen
+from .engine import Slot
 from .policy import Policy, parse_policy
 from .shared import pack
 
@@ -36,10 +37,14 @@ class Mark(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The counters of one client under some limits: their names, and the command that asks them all."""
+    """The counters of one client under some limits: their names, and the command that asks them all.
+
+    `slots` is how this process counts them by itself, empty where that takes thought.
+    """
 
     names: tuple[bytes, ...]
     command: bytes
+    slots: tuple[Slot, ...]
 
 
 Subjects: TypeAlias = str | tuple[str, ...]
@@ -70,12 +75,13 @@ class Limits:
     chosen: tuple[int, ...] = ()
     """Which limits count chosen answers only."""
 
-    leased: bool = False
-    """Points may be taken from Redis ahead: every request costs the same, and is counted when it comes."""
+    plain: bool = False
+    """Every request costs the same, is counted when it comes, and may be refused by each limit."""
 
     packed: bytes = b""
-    header: str = ""
-    """The RateLimit-Policy header."""
+    header: tuple[str, str] = ("RateLimit-Policy", "")
+    points: tuple[tuple[str, str], ...] = ()
+    """The X-RateLimit-Limit header of each limit in `shown`."""
 
     state: str = ""
     """The RateLimit header, with places for what is left and for seconds, in the order of `shown`."""
@@ -109,11 +115,22 @@ class Limits:
             mixed=any(policy.by for policy in ordered),
             priced=priced,
             chosen=chosen,
-            leased=not (priced or chosen) and shown == ordered,
+            plain=not (priced or chosen) and shown == ordered,
             packed=pack(ordered),
-            header=", ".join(f'"{p.name}";q={p.points};w={-(-p.window // 1000)}' for p in shown),
+            header=(
+                "RateLimit-Policy",
+                ", ".join(f'"{p.name}";q={p.points};w={-(-p.window // 1000)}' for p in shown),
+            ),
+            points=tuple(("X-RateLimit-Limit", str(p.points)) for p in shown),
             state=", ".join(f'"{p.name}";r=%d;t=%d' for p in shown),
         )
+
+    def slots(self, names: Sequence[bytes]) -> tuple[Slot, ...]:
+        """Return how counters of these names are counted in this process."""
+        if not self.plain:
+            return ()
+        rows = zip(names, self.policies, self.points, strict=True)
+        return tuple(Slot(name, p.points, p.window, p.cost, pair) for name, p, pair in rows)
 
     @property
     def asks_user(self) -> bool:

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from flask_prod.components.ratelimit.engine import COUNT, LOOK, SETTLE, LocalEngine, Verdict, remaining, wait
+from flask_prod.components.ratelimit.headers import standing_of
+from flask_prod.components.ratelimit.plan import Limits
 from flask_prod.components.ratelimit.policy import Policy
 from flask_prod.components.ratelimit.shared import SCRIPT, pack, unpack
 
@@ -84,6 +86,41 @@ def test_both_engines_agree(redis_url: str, policies: list[Policy], steps: list[
             for field in ("now", "refused", "shadowed", "rows"):
                 assert getattr(here, field) == getattr(there, field), field
             assert mode != COUNT or here.refused or here.taken == there.taken
+
+
+@given(
+    st.lists(PLAIN | BUSY_PLAIN, min_size=1, max_size=3),
+    st.lists(TIMES | st.sampled_from([900_001, -20_000]), min_size=8, max_size=60),
+)
+@settings(max_examples=300, deadline=None)
+def test_the_short_way_agrees_with_the_long_one(policies: list[Policy], steps: list[int]) -> None:
+    """What `take` counts and shows without much thought is to the digit what `consume` and the headers come to."""
+    clock = Clock()
+    short, long = LocalEngine(clock), LocalEngine(clock)
+    limits = Limits.of(policies, "local", 1)
+    keys = [f"{index}".encode() for index, _ in enumerate(policies)]
+    slots = limits.slots(keys)
+    for step in steps:
+        clock.now += step
+        standing = short.take(slots)
+        verdict = long.consume(keys, policies)
+        if standing is None:
+            assert short.consume(keys, policies).refused == verdict.refused
+        else:
+            assert (verdict.refused, standing) == (0, standing_of(verdict, limits))
+        assert short.consume(keys, policies, LOOK).rows == long.consume(keys, policies, LOOK).rows
+
+
+def test_the_short_way_is_taken() -> None:
+    """A known client with room to spare is counted without much thought."""
+    policies = [Policy("a", 10, 60_000), Policy("b", 1000, 60_000)]
+    local = LocalEngine(Clock())
+    slots = Limits.of(policies, "local", 1).slots([b"a", b"b"])
+    assert local.take(slots) is None
+
+    local.consume([b"a", b"b"], policies)
+
+    assert sum(local.take(slots) is not None for _ in range(20)) == 8  # the last point takes thought
 
 
 @given(PLAIN, st.lists(st.integers(0, 5_000), min_size=1, max_size=200))

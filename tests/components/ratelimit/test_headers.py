@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_prod.components.ratelimit.engine import Verdict, wait
-from flask_prod.components.ratelimit.headers import Shown, add_library_headers, add_limit_headers, add_retry_after
+from flask_prod.components.ratelimit.headers import (
+    Shown,
+    add_library_headers,
+    add_limit_headers,
+    add_retry_after,
+    standing_of,
+)
 from flask_prod.components.ratelimit.plan import Limits
 from flask_prod.components.ratelimit.policy import Policy
 from flask_prod.core.component import HeaderList
@@ -29,7 +35,10 @@ def test_headers_parse_as_structured_fields(numbers: list[tuple[int, int, int]])
     policies = [Policy(f"p{i}", points, 60_000) for i, (points, _, _) in enumerate(numbers)]
     rows = [(NOW - NOW % 60_000, min(c, p), min(o, p), 0) for p, c, o in numbers]
     headers: HeaderList = []
-    add_limit_headers(headers, Verdict(policies, NOW, 0, rows), Limits.of(policies, "local", 1))
+    limits = Limits.of(policies, "local", 1)
+    standing = standing_of(Verdict(policies, NOW, 0, rows), limits)
+    assert standing is not None
+    add_limit_headers(headers, limits, standing)
 
     assert items(headers, "RateLimit-Policy") == [(p.name, {"q": p.points, "w": 60}) for p in policies]
     state = items(headers, "RateLimit")
