@@ -30,8 +30,11 @@ class RedisPort(Protocol):
     def client(self, purpose: str = "request") -> Any:
         """Return the `redis.Redis` for a purpose: request (short time limits), jobs or blocking."""
 
-    def attempt(self, call: Callable[[Any], ResultT]) -> ResultT:
-        """Run *call* with the request client; Unavailable when the breaker is open or the server fails."""
+    def attempt(self, call: Callable[[Any], ResultT], name: str = "call") -> ResultT:
+        """Run *call* with the request client; Unavailable when the breaker is open or the server fails.
+
+        *name* is that of the command, in metrics and traces.
+        """
 
     def ask(self, *command: str | bytes | int | float) -> Any:
         """Send one command in one round trip; Unavailable on failure, also when the answer is an error."""

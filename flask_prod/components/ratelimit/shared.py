@@ -43,7 +43,7 @@ class SharedEngine:
                 reply = client.ask(command)
             return unpack(reply, policies)
 
-        return self._redis.attempt(call)
+        return self._redis.attempt(call, "EVALSHA")
 
     def forget(self, keys: Sequence[bytes | str]) -> int:
         """Forget these counters and return how many there were."""

@@ -27,6 +27,7 @@ class Redis(Component[RedisSettings, RedisHandle]):
                 ["REDIS_URL has an option that redis-py refuses: see what follows the question mark."]
             )
         handle = RedisHandle(settings, kit.service.namespace, kit.meter, kit.emit)
+        handle.trace(kit.tracer, settings.db or 0)
         return Contribution(
             handle=handle,
             checks=(_check(handle, kit.service.production),) if handle.configured else (),

@@ -12,7 +12,7 @@ import redis
 
 from flask_prod.core.component import Event
 from flask_prod.core.errors import NotInstalled, Unavailable
-from flask_prod.core.ports import Meter
+from flask_prod.core.ports import NO_SPAN, Meter, NoTracer, Tracer
 
 from .address import shown
 from .clients import any_pool, build_client, close, renew
@@ -67,6 +67,13 @@ class RedisHandle:
         self._listeners: list[Listener] = []
         self._away: set[str] = set()
         self.breaker = Breaker(on_change=self._changed)
+        self._tracer: Tracer | None = None
+
+    def trace(self, tracer: Tracer, database: int) -> None:
+        """Have every call measured as a span; where nothing is traced, calls do not even ask."""
+        self._tracer = None if isinstance(tracer, NoTracer) else tracer
+        self._place = {"db.system.name": "redis", "db.namespace": str(database)}
+        self._told: dict[str, dict[str, str]] = {}
 
     @property
     def configured(self) -> bool:
@@ -102,6 +109,8 @@ class RedisHandle:
 
         A ValueError of *call* counts as an answer that makes no sense. *name* is its label in the metrics.
         """
+        if self._tracer is not None:
+            call = self._traced(self._tracer, call, name)
         breaker = self.breaker
         if breaker.opened:
             return self._probe(call)
@@ -236,6 +245,21 @@ class RedisHandle:
             if purpose not in self._clients:
                 self._clients[purpose] = build_client(self._settings, purpose, self._node_changed)
             return self._clients[purpose]
+
+    def _traced(self, tracer: Tracer, call: Callable[[Any], ResultT], name: str) -> Callable[[Any], ResultT]:
+        """Return *call* within a span of its command's name, never its keys; itself in an unsampled request."""
+        told = self._told.get(name)
+        if told is None:
+            told = self._told[name] = {**self._place, "db.operation.name": name.upper()}
+        span = tracer.span(told["db.operation.name"], "client", told)
+        if span is NO_SPAN:
+            return call
+
+        def measured(client: Any) -> ResultT:
+            with span:
+                return call(client)
+
+        return measured
 
     def _probe(self, call: Callable[[Any], ResultT]) -> ResultT:
         """Try once per second while open: a write of our own, then the call; both must succeed.
