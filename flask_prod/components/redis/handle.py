@@ -30,6 +30,9 @@ ResultT = TypeVar("ResultT")
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 """Upper bounds in seconds: a call takes 0.1 ms on the same machine, and has 0.1 s at most."""
 
+_REST = 0.1
+"""Seconds without a wait after one in vain: a request asks for limits, a cached page, a lock, and pays once."""
+
 _UNLOCK = "return redis.call('get',KEYS[1])==ARGV[1] and redis.call('del',KEYS[1]) or 0"
 _PROLONG = "return redis.call('get',KEYS[1])==ARGV[1] and redis.call('pexpire',KEYS[1],ARGV[2]) or 0"
 """Only the owner may end or keep a lock: to look and to act is one step."""
@@ -66,6 +69,7 @@ class RedisHandle:
         self._clients: dict[str, Any] = {}
         self._listeners: list[Listener] = []
         self._away: set[str] = set()
+        self._rest_until = 0.0
         self.breaker = Breaker(on_change=self._changed)
         self._tracer: Tracer | None = None
 
@@ -128,8 +132,10 @@ class RedisHandle:
     def ask(self, *command: Word) -> Any:
         """Send one command in one round trip; Unavailable on failure, an answer that is an error included.
 
-        `ask("SET", key, data, "PX", 5000)`: bytes, a number, None, or a list of these come back.
+        `ask("SET", key, data, "PX", 5000)`: bytes, a number, None, or a list of these come back. For 100 ms after
+        somebody has waited in vain nobody else waits, so that a request of many commands pays once.
         """
+        self._rest()
         packed = pack_words(command)
         name = command[0]
         return self.attempt(lambda client: client.ask(packed), name if isinstance(name, str) else "call")
@@ -139,6 +145,7 @@ class RedisHandle:
 
         They are no transaction. Where the server answers one of them with an error, that exception is its answer.
         """
+        self._rest()
         packed = [pack_words(command) for command in commands]
         return self.attempt(lambda client: self._note_refusal(client.ask_many(packed)), "pipeline")
 
@@ -283,11 +290,17 @@ class RedisHandle:
                 self.outage.tell()
         return result
 
+    def _rest(self) -> None:
+        if self.breaker.failures and time.monotonic() < self._rest_until:
+            raise Unavailable(f"Redis is left alone for a moment: {self.outage.cause}")
+
     def _note(self, error: Exception, began: float | None = None) -> None:
         self._failures.inc(type(error).__name__)
         if isinstance(error, NoneFree | NodeAway) or (self._clustered and isinstance(error, AWAY)):
             return  # nothing about the server, or noted by the breaker of the node already
         self.outage.cause = type(error).__name__
+        if isinstance(error, redis.TimeoutError):
+            self._rest_until = time.monotonic() + _REST
         if isinstance(error, redis.ReadOnlyError):
             # Its role has changed: new connections find who has it now, by name or from the sentinels.
             self.client().forget_roles()

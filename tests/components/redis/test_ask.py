@@ -12,6 +12,7 @@ from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import NoMeter
 from flask_prod.core.values import SecretUrl
 from tests.apps import StartValkey
+from tests.servers import Valkey
 
 
 def handle_for(url: str) -> RedisHandle:
@@ -52,6 +53,25 @@ def test_a_pipeline_keeps_errors_in_their_places(handle: RedisHandle) -> None:
     assert [answers[0], *answers[2:]] == [b"OK", 2, None]
     assert isinstance(answers[1], Exception)
     assert handle.pipeline([]) == []
+
+
+def test_a_request_of_many_commands_waits_once(valkey: Valkey) -> None:
+    """With a frozen server ten commands in a row cost what one costs, and it is noticed within a second."""
+    handle = handle_for(valkey.url)
+    handle.start()
+    valkey.pause()
+    began = time.monotonic()
+    for n in range(10):
+        with pytest.raises(Unavailable):
+            handle.ask("GET", n)
+    assert time.monotonic() - began < 0.2
+
+    while not handle.degraded and time.monotonic() < began + 2:
+        with pytest.raises(Unavailable):
+            handle.pipeline([("GET", "a")])
+    assert time.monotonic() - began < 1
+    valkey.resume()
+    handle.close()
 
 
 def test_refusals_in_pipelines_count(start_valkey: StartValkey) -> None:

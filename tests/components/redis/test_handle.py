@@ -142,7 +142,20 @@ def test_nobody_there_at_the_start(make_handle: MakeHandle, witness: Witness) ->
 
 
 @pytest.mark.parametrize(
-    "mode", ["blackhole", "blackhole down", "synhole", "refuse", "reset", "cut 3", "corrupt 1", "throttle 1"]
+    "mode",
+    [
+        "blackhole",
+        "blackhole up",
+        "blackhole down",
+        "synhole",
+        "refuse",
+        "reset",
+        "cut 0",
+        "cut 3",
+        "corrupt 1",
+        "throttle 1",
+        "latency 150",
+    ],
 )
 def test_every_fault_of_the_network_is_survived(
     make_handle: MakeHandle, valkey: Valkey, fault_proxy: StartFaultProxy, mode: str, witness: Witness
