@@ -53,6 +53,7 @@ class Alerts(Component[AlertSettings, AppAlerts | None]):
             on_event=alerts.on_event if settings.severity != "never" else None,
             periodic=(Periodic("the error rate's watch", _EVERY, alerts.watch),) if watched else (),
             commands=(alerts_command(alerts),),
+            start=alerts.start if watched else None,
             after_fork=alerts.after_fork,
             close=close,
         )

@@ -87,14 +87,17 @@ class AppAlerts:
                 if len(self._causes) < _MOST_CAUSES:
                     self._causes[record.route or "unmatched", cause] += 1
 
+    def start(self) -> None:
+        """Note where the counter stands as this process begins to serve: what comes now counts."""
+        self._rate.feed(monotonic(), self._failed_so_far())
+
     def watch(self) -> None:
         """Look at the error rate, if this process is the one that does; called every few seconds."""
         if self._leader is None:
             self._leader = Leader(self._folder(), "alerts")
-        total = self._instruments.total
-        if total is not None and not self._leader.leads():
+        if self._instruments.total is not None and not self._leader.leads():
             return
-        rate = self._rate.feed(monotonic(), float(self._own) if total is None else total(FAILED))
+        rate = self._rate.feed(monotonic(), self._failed_so_far())
         self._instruments.rate.set(rate)
         now = time()
         with self._board.open(now) as episodes:
@@ -124,6 +127,10 @@ class AppAlerts:
         self.sender.close()
         if self._leader is not None:
             self._leader.resign()
+
+    def _failed_so_far(self) -> float:
+        total = self._instruments.total
+        return float(self._own) if total is None else total(FAILED)
 
     def _begins(self, name: str) -> bool:
         now = time()

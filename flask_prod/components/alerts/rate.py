@@ -17,8 +17,8 @@ class Rate:
     def feed(self, now: float, total: float) -> float:
         """Take the number as it is *now* (seconds), and return by how much it grew within the last minute."""
         seen = self._seen
-        if seen and total < seen[-1][1]:
-            seen.clear()  # it began anew
+        if seen and (total < seen[-1][1] or seen[-1][0] < now - _WINDOW):
+            seen.clear()  # it began anew, or nobody has looked for so long
         seen.append((now, total))
         while len(seen) > 1 and seen[1][0] <= now - _WINDOW:
             seen.popleft()

@@ -49,7 +49,6 @@ def serve(gunicorn: StartGunicorn, http_sink: HttpSink) -> Serve:
         own = {**ENVIRON, "ALERTS_CHANNELS": channel, **env}
         server = gunicorn("app:app", source=SHOP, config=MODULE, env=own, ready="/health/live")
         wait_for(lambda: len(server.worker_pids()) == 2, 10, "both workers")
-        time.sleep(2.5)  # every worker has looked once
         return server
 
     return start

@@ -77,7 +77,7 @@ def titles(alerts: AppAlerts) -> list[str]:
 def test_rate(watch: Callable[..., AppAlerts], clock: Clock) -> None:
     """Ten failures in a minute are one message that says where and what; three calm minutes are another."""
     alerts = watch()
-    alerts.watch()
+    alerts.start()
     failed(alerts, 8)
     failed(alerts, 2, status=503)
     failed(alerts, 5, status=404)

@@ -27,6 +27,15 @@ def test_counter_that_begins_anew() -> None:
     assert rate.feed(4, 5) == 2
 
 
+def test_nobody_looked() -> None:
+    """What happened while nobody looked for more than a minute is not the last minute's."""
+    rate = Rate()
+    rate.feed(0, 100)
+
+    assert rate.feed(4000, 900) == 0
+    assert rate.feed(4002, 905) == 5
+
+
 def test_memory_is_bounded() -> None:
     """A day of looks every two seconds keeps a minute of them."""
     rate = Rate()
