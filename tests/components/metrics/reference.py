@@ -36,22 +36,22 @@ def everything(folder: Path) -> Flask:
     return app
 
 
-def reference() -> str:
-    """Return the table of all metrics of the rooms."""
-    with TemporaryDirectory(prefix="metrics-") as folder:
-        app = everything(Path(folder))
-        metrics = app.extensions["prod"].contributions["metrics"].handle
-        rows = sorted(row for row in metrics.instruments.rows() if row.origin != APPLICATION)
-        app.extensions["prod"].lifecycle.close()
+def reference(folder: Path) -> str:
+    """Return the table of all metrics of the rooms; *folder* is for what they write."""
+    app = everything(folder)
+    metrics = app.extensions["prod"].contributions["metrics"].handle
+    rows = sorted(row for row in metrics.instruments.rows() if row.origin != APPLICATION)
+    app.extensions["prod"].lifecycle.close()
     return as_markdown(rows)
 
 
-def renewed(page: str) -> str:
+def renewed(page: str, folder: Path) -> str:
     """Return the page with the table of today."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return before + BEGIN + reference() + END + after
+    return before + BEGIN + reference(folder) + END + after
 
 
 if __name__ == "__main__":
-    PAGE.write_text(renewed(PAGE.read_text()))
+    with TemporaryDirectory(prefix="metrics-") as place:
+        PAGE.write_text(renewed(PAGE.read_text(), Path(place)))

@@ -28,11 +28,11 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     app.extensions["prod"].lifecycle.close()
 
 
-def test_page() -> None:
+def test_page(tmp_path: Path) -> None:
     """docs/metrics.md has today's table; `python -m tests.components.metrics.reference` renews it."""
     page = PAGE.read_text()
 
-    assert renewed(page) == page
+    assert renewed(page, tmp_path) == page
 
 
 def test_command(make_app: MakeApp) -> None:
