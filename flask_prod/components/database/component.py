@@ -15,6 +15,7 @@ from .answers import translate_errors
 from .engine import build_engine, create_folder, default_url, parse_url
 from .handle import AppDatabase, DatabaseFace
 from .settings import DatabaseSettings
+from .spans import trace_statements
 
 
 class Database(Component[DatabaseSettings, AppDatabase]):
@@ -39,6 +40,7 @@ class Database(Component[DatabaseSettings, AppDatabase]):
         if not chosen:
             _create_folder_at_first_use(engine)
         database = AppDatabase(engine, chosen=chosen)
+        trace_statements(engine, kit.tracer)
         cache = kit.handle("cache")
         if cache is not None:
             cache.follow(engine, database.session_factory)

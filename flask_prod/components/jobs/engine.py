@@ -21,7 +21,7 @@ from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import RedisPort
 
 from .face import AnyTask, Options, Tasks
-from .job import AppQueue, bind, in_request_of, label_of, origin_of_request
+from .job import AppQueue, bind, in_request_of, label_of, origin_of_request, told
 from .payload import JsonSerializer, Unencodable, prepare
 from .retries import delays
 from .scripts import ACCEPT, ENQUEUE_DUE
@@ -62,6 +62,8 @@ class Engine:
         self.failure_ttl = math.ceil(settings.failure_ttl)
         self.job_class, self.queue_class = bind(self)
         self._emit = kit.emit
+        self.tracer = kit.tracer
+        self.traces: Any = kit.handle("tracing")
         self._prefix = self.redis.key("")
         labels = ("queue", "job")
         self.enqueued = kit.meter.counter("flask_prod_jobs_enqueued_total", "Jobs accepted by dispatch.", labels)
@@ -76,9 +78,11 @@ class Engine:
                 f"{task.name} was not accepted: jobs need a Redis. Set REDIS_URL to redis://host:6379/0, or start "
                 "the application with `flask prod up`, which brings one."
             )
-        job = self._build(task, options, args, kwargs)
-        keys, arguments = _acceptance(job, options.due)
-        self.redis.attempt(lambda client: ACCEPT.run(client, keys, arguments))
+        with self.tracer.span(f"send {task.name}", "producer", told("send", options.queue)) as span:
+            job = self._build(task, options, args, kwargs)
+            span.set("messaging.message.id", job.id)
+            keys, arguments = _acceptance(job, options.due)
+            self.redis.attempt(lambda client: ACCEPT.run(client, keys, arguments), "EVALSHA")
         self.enqueued.inc(options.queue, task.name)
         return job
 
@@ -144,7 +148,7 @@ class Engine:
             args=tuple(args),
             kwargs=kwargs,
             timeout=self.timeout(options.timeout),
-            meta=origin_of_request(),
+            meta={**origin_of_request(), **self.tracer.carrier()},
             status=JobStatus.SCHEDULED if options.due else JobStatus.QUEUED,
             retry=retry,
         )

@@ -7,9 +7,11 @@ come from the registry of the application or not at all.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rq.job import Job
@@ -92,12 +94,20 @@ class AppJob(Job):
     def perform(self) -> Any:
         """Run the function in an application context of its own, so that its end closes what the job opened."""
         began = perf_counter()
-        with in_request_of(self):
+        attributes = {**told("process", self.engine.short(self.origin)), "messaging.message.id": self.id}
+        with in_request_of(self), self.engine.tracer.continued(f"process {self.label}", self.meta, attributes):
+            self._keep_trace()
             with self.engine.app.app_context():
                 result = super().perform()
             seconds = perf_counter() - began
             logger.info("Job %s (%s) finished in %.3f s", self.label, self.id, seconds, extra=facts(self, seconds))
         return result
+
+    def _keep_trace(self) -> None:
+        """Remember a trace that began here, for what is told of the job's failure after its end."""
+        record = current_record()
+        if record is not None and record.trace_id:
+            self.meta["trace_id"] = record.trace_id
 
 
 class AppQueue(Queue):
@@ -144,6 +154,19 @@ def facts(job: Job, seconds: float | None = None) -> dict[str, object]:
     if seconds is not None:
         known["duration"] = round(seconds, 6)
     return known
+
+
+@lru_cache(maxsize=256)
+def told(operation: str, queue: str) -> Mapping[str, str]:
+    """Return what a job's spans say of their queue, in OpenTelemetry's words."""
+    return MappingProxyType(
+        {
+            "messaging.system": "rq",
+            "messaging.operation.type": operation,
+            "messaging.operation.name": operation,
+            "messaging.destination.name": queue,
+        }
+    )
 
 
 def origin_of_request() -> dict[str, str]:

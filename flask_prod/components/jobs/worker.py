@@ -68,6 +68,8 @@ class AppWorker(SteadyWorker):
             serializer=JsonSerializer,
         )
         self._own_pid = os.getpid()
+        if engine.traces is not None:
+            engine.traces.load()  # the children of this process share what is imported now
         self._error = ""
         self._beat_at = self._due_at = 0.0
         self._housekeeper = Housekeeper(connection, self.name, 3 * engine.heartbeat)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ LONGEST = 2048
 """Characters of an attribute; a queue of 1,000 spans must stay small."""
 
 _LONGEST_STACK = 8192
+_PARAMETERS = re.compile(r"\[parameters: .*?\](?=\n|\Z)", re.DOTALL)
 
 Attribute = str | bool | int | float
 Secrets = Callable[[], Collection[str]]
@@ -67,13 +69,11 @@ class Cleaner:
     def exception(self, error: BaseException, record: RequestRecord | None) -> dict[str, str]:
         """Return the attributes of an exception's event: its class, message and stack, no variables."""
         forms = self.forms(record, error)
-        stack = "".join(traceback.format_exception(error, limit=-50))
-        if len(stack) > 2 * _LONGEST_STACK:
-            stack = stack[: 2 * _LONGEST_STACK]
+        stack = "".join(traceback.format_exception(error, limit=-30))
         return {
             "exception.type": error_type(error),
-            "exception.message": self.text(_message(error), forms),
-            "exception.stacktrace": self.text(stack, forms, _LONGEST_STACK),
+            "exception.message": self.text(_without_parameters(_message(error)), forms),
+            "exception.stacktrace": self.text(_without_parameters(stack), forms, _LONGEST_STACK),
         }
 
     def text(self, text: str, forms: Collection[str] = (), longest: int = LONGEST) -> str:
@@ -105,6 +105,11 @@ def secrets_of_service(app: Any) -> Iterator[str]:
             yield from filter(None, (value.reveal() if password else "", password))
         elif isinstance(value, Secret):
             yield value.reveal()
+
+
+def _without_parameters(text: str) -> str:
+    """Leave out what SQLAlchemy appends to an error: the values of the statement that failed."""
+    return _PARAMETERS.sub("[parameters: [redacted]]", text) if "[parameters: " in text else text
 
 
 def _message(error: BaseException) -> str:

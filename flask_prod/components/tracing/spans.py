@@ -59,13 +59,14 @@ class OpenSpan:
         return f"{current.span_id if current.trace_id == own.trace_id else own.span_id:016x}"
 
     def set(self, name: str, value: str | int | float | bool) -> None:
-        """Set an attribute."""
+        """Set an attribute; `error.type` says that the work failed."""
         self.span.set_attribute(name, value)
+        if name == "error.type":
+            self.span.set_status(StatusCode.ERROR)
 
     def fail(self, error: BaseException) -> None:
         """Say that the work failed."""
-        self.span.set_attribute("error.type", error_type(error))
-        self.span.set_status(StatusCode.ERROR, error_type(error))
+        self.set("error.type", error_type(error))
         self.span.add_event("exception", self._cleaner.exception(error, self._record))
 
     def end(self) -> None:
@@ -84,9 +85,7 @@ class OpenSpan:
         if record.error is not None:
             span.add_event("exception", self._cleaner.exception(record.error, record), end)
         if record.status >= 500 or record.outcome == "crashed":
-            kind = error_type(record.error) if record.error is not None else str(record.status)
-            span.set_attribute("error.type", kind)
-            span.set_status(StatusCode.ERROR)
+            self.set("error.type", error_type(record.error) if record.error is not None else str(record.status))
         span.end(end)
         restore(span, self._before)
 
