@@ -11,6 +11,7 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from .business import count_order, show_stock
+from .delivery import require_delivery
 from .extensions import prod
 from .fields import Fields, json_fields
 from .jobs import queue_confirmation
@@ -23,10 +24,12 @@ api = Blueprint("orders", __name__, url_prefix="/api")
 def place_order(user: User, key: str | None, fields: Fields) -> tuple[Order, bool]:
     """Buy what is in the user's cart; return the order, and False when *key* has bought it before.
 
-    409 when the cart is empty, or when there is not enough of something: then nothing has happened.
+    409 when the cart is empty, or when there is not enough of something, 422 and 502 as the carrier says: then
+    nothing has happened.
     """
     address = fields.text("address", most=300)
     fields.check()
+    require_delivery(user, address)
 
     session, user_id = prod.db.session, user.id
     try:

@@ -15,8 +15,8 @@ from flask_prod.core.component import Finding
 from flask_prod.core.errors import Unavailable
 
 from .extensions import prod
-from .mail import confirmation, deliver
-from .models import Order, now
+from .mail import apology, confirmation, deliver
+from .models import Order, User, now
 from .settings import shop_settings
 
 logger = logging.getLogger(__name__)
@@ -42,6 +42,16 @@ def send_confirmation(order_id: int) -> None:
     deliver(confirmation(order, settings.mail_from), str(order.id), settings)
     session.execute(update(Order).where(Order.id == order_id).values(mail_sent_at=now(), mail_pending=False))
     session.commit()
+
+
+@prod.job(queue="emails", retry=3)
+def send_apology(user_id: int) -> None:
+    """Tell somebody whose order we could not take that the cart is kept; at most once a day."""
+    user = prod.db.session.get(User, user_id)
+    if user is not None:
+        settings = shop_settings()
+        deliver(apology(user, settings.mail_from), f"apology-{user_id}-{now():%Y%m%d}", settings)
+        logger.info("Apologised to user %s", user_id)
 
 
 def queue_confirmation(order: Order) -> None:

@@ -9,7 +9,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .models import Order
+from .models import Order, User
 from .settings import ShopSettings
 
 SMTP_TIMEOUT = 10.0
@@ -31,6 +31,19 @@ def confirmation(order: Order, sender: str) -> EmailMessage:
         f"Dear {order.user.name},\n\nthank you for your order.\n\n"
         + "\n".join(lines)
         + f"\n\nTotal: {euros(order.total_cents)}\n\n{place}\n\nHarbour Goods\n"
+    )
+    return message
+
+
+def apology(user: User, sender: str) -> EmailMessage:
+    """Write the mail to somebody whose order we could not take."""
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = user.email
+    message["Subject"] = "We could not take your order"
+    message.set_content(
+        f"Dear {user.name},\n\nour carrier did not answer, so we could not take your order. Your cart is kept:\n"
+        "please try again.\n\nHarbour Goods\n"
     )
     return message
 

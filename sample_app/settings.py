@@ -47,6 +47,9 @@ class ShopSettings(Section, frozen=True, kw_only=True):
     mail_from: str = "Harbour Goods <shop@example.com>"
     """The sender of every mail."""
 
+    carrier_url: SecretUrl = SecretUrl("")
+    """Whom to ask whether an address is delivered to, `https://key@carrier.example/check`; empty asks nobody."""
+
     password_method: str = "scrypt:32768:8:1"  # noqa: S105  # a method, not a password
     """How passwords are hashed, in werkzeug's notation; this default costs about 0.1 s of one core and 32 MB."""
 
