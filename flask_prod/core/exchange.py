@@ -9,6 +9,8 @@ from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import msgspec
+
 from .component import HeaderList
 from .record import RECORD_KEY, RequestRecord, leave
 
@@ -25,28 +27,28 @@ _MOST_SHAPES = 1024
 """A cache is emptied when it is full; an application has few kinds of answer."""
 
 
-class Exchange:
-    """One answer on its way out: sees its start, counts its bytes, and closes its record."""
+class Exchange(msgspec.Struct, eq=False):
+    """One answer on its way out: sees its start, counts its bytes, and closes its record.
 
-    __slots__ = ("_done", "_headers", "_pipeline", "_start_response", "body", "record")
+    One is made per request, which a msgspec structure does in half the time of a class.
+    """
 
-    def __init__(self, pipeline: Pipeline, record: RequestRecord, start_response: StartResponse) -> None:
-        self._pipeline = pipeline
-        self._start_response = start_response
-        self._done = False
-        self._headers: HeaderList | None = None
-        self.record = record
-        self.body: Iterable[bytes] = ()
+    pipeline: Pipeline
+    record: RequestRecord
+    start_response: StartResponse
+    body: Iterable[bytes] = ()
+    headers: HeaderList | None = None
+    done: bool = False
 
     @property
     def started(self) -> bool:
         """True once the application has begun to answer."""
-        return self._headers is not None
+        return self.headers is not None
 
     @property
     def is_whole(self) -> bool:
         """True unless the answer is a stream of unknown length."""
-        return any(name.lower() == "content-length" for name, _ in self._headers or ())
+        return any(name.lower() == "content-length" for name, _ in self.headers or ())
 
     def read(self) -> list[bytes]:
         """Read the body and end the record at once, so that a test sees what its request left behind."""
@@ -57,8 +59,8 @@ class Exchange:
 
     def begin(self, status: str, headers: HeaderList, exc_info: ExcInfo = None) -> Callable[[bytes], object]:
         """Add the kit's headers and start the answer."""
-        self._headers = headers
-        pipeline, record = self._pipeline, self.record
+        self.headers = headers
+        pipeline, record = self.pipeline, self.record
         values = dict(headers)
         record.status, record.answered, content_type = pipeline.shapes[(status, *values)]
         record.content_type = values.get(content_type, "")
@@ -69,8 +71,8 @@ class Exchange:
             except Exception:
                 logger.exception("headers of %s failed", add)
         if exc_info is None:
-            return self._start_response(status, headers)
-        return self._start_response(status, headers, exc_info)
+            return self.start_response(status, headers)
+        return self.start_response(status, headers, exc_info)
 
     def begin_again(
         self, status: str, headers: HeaderList, _exc_info: ExcInfo = None
@@ -84,13 +86,13 @@ class Exchange:
             for chunk in self.body:
                 record.bytes_sent += len(chunk)
                 yield chunk
-            self._done = True
+            self.done = True
         except GeneratorExit:
             raise
         except BaseException as error:
             record.outcome = "crashed"
             record.error = error
-            self._done = True
+            self.done = True
             raise
 
     def close(self) -> None:
@@ -103,12 +105,12 @@ class Exchange:
             if close is not None:
                 close()
         finally:
-            if not self._done and record.outcome == "ok" and self.body:
+            if not self.done and record.outcome == "ok" and self.body:
                 record.outcome = "aborted"
             if record.error is not None and record.status < 500 and record.outcome != "crashed":
                 record.error = None
             record.duration = perf_counter() - record.started
-            for observe in self._pipeline.observers:
+            for observe in self.pipeline.observers:
                 try:
                     observe(record)
                 except Exception:

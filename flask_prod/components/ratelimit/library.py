@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from flask import Flask, after_this_request, has_request_context, request
 from flask.wrappers import Response
 from flask_limiter import ExemptionScope, Limiter, RateLimitExceeded, RequestLimit
@@ -220,21 +221,21 @@ class AppLimiter(Limiter):
         return Shown(str(limit.limit), limit.limit.amount, left, reset, limit.limit.get_expiry())
 
 
-class Account:
-    """What the limits of one request came to; lies in `record.limits` until the headers are made."""
+class Account(msgspec.Struct, eq=False):
+    """What the limits of one request came to; lies in `record.limits` until the headers are made.
 
-    # Defaults of the class rather than assignments per request.
+    One is made per request, which a msgspec structure does in half the time of a class.
+    """
+
+    limits: Limits | None = None
+    standing: Standing | None = None
+    verdict: Verdict | None = None
+    retry_after: int = 0
     library: RequestLimit | None = None
     local: bool = False
     here: bool = False
     pending: Subjects | None = None
     response: WerkzeugResponse | None = None
-    verdict: Verdict | None = None
-    retry_after: int = 0
-
-    def __init__(self, limits: Limits | None = None, standing: Standing | None = None) -> None:
-        self.limits = limits
-        self.standing = standing
 
 
 SPARED = Account()
