@@ -123,3 +123,23 @@ def test_meter_total(make_app: MakeApp, tmp_path: Path, monkeypatch: pytest.Monk
 
     assert meters[0].total("flask_prod_limit_exceeded_total") == (4 if several else 2)
     assert meters[0].total("flask_prod_unheard_of_total") == 0
+
+
+def test_fork_between_requests(
+    make_app: MakeApp, scrape: Scrape, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has served forks; both go on serving, and their requests add up."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
+    app = make_app(only=("metrics",))
+    for _ in range(3):
+        app.test_client().get("/")
+    child = os.fork()
+    if child == 0:
+        app.test_client().get("/")
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    app.test_client().get("/")
+
+    assert status == 0
+    assert scrape(app).total("flask_http_request_total", {"status": "404"}) == 5
+    assert scrape(app).total("flask_prod_http_response_bytes_total", {"method": "GET"}) > 0

@@ -178,7 +178,8 @@ def worker(tmp_path: Path, redis_url: str) -> Iterator[Callable[[], Process]]:
         folder = tmp_path / f"worker{len(started)}"
         folder.mkdir()
         process = Process(folder)
-        env = {**os.environ, "REDIS_URL": redis_url, "RUN_DIR": str(tmp_path / "run"), "PYTHONPATH": str(tmp_path)}
+        path = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[3])))
+        env = {**os.environ, "REDIS_URL": redis_url, "RUN_DIR": str(tmp_path / "run"), "PYTHONPATH": path}
         process.launch([sys.executable, "-m", "flask", "--app", "app", "prod", "worker"], env, tmp_path)
         started.append(process)
         return process
