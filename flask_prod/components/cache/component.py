@@ -29,6 +29,7 @@ from .pending import Pending
 from .rules import CookieFilter
 from .settings import CacheSettings
 from .shared import RedisStore
+from .spans import measure
 from .stores import Damaged, NullStore, Store
 from .tiered import TieredStore
 from .warming import Warming
@@ -55,6 +56,7 @@ class ResponseCache(Component[CacheSettings, SafeBackend]):
         """Choose the store and put the safe back end under the library's object."""
         looked = kit.meter.counter("flask_prod_cache_lookups_total", _LOOKUPS, ("result", "backend", "tier"))
         store = _Builder(app, settings, kit, looked).build()
+        measure(store, kit.tracer)
         limits = Limits(
             order=Order(settings.ttl, settings.stale, settings.stale_on_error, settings.jitter, settings.early),
             max_object=settings.max_object,
