@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flask import Flask
 
 from flask_prod.core.component import Check, Component, Contribution, Finding, Installed, Periodic
 from flask_prod.core.errors import ConfigError, Unavailable
+from flask_prod.core.ports import RedisPort
 
-from .clients import misfit
-from .handle import RedisHandle
+from .absent import NoRedis
+from .outage import degraded_gauge
 from .settings import RedisSettings
-from .upkeep import EVERY
+
+if TYPE_CHECKING:
+    from .handle import RedisHandle
 
 
-class Redis(Component[RedisSettings, RedisHandle]):
+class Redis(Component[RedisSettings, RedisPort]):
     """One policy for Redis: short limits, one breaker, one namespace."""
 
     name = "redis"
     after = ("metrics", "logs", "error_tracking")
     settings = RedisSettings
 
-    def install(self, app: Flask, settings: RedisSettings, kit: Installed) -> Contribution[RedisHandle]:
-        """Build the handle; nothing connects before a process serves."""
-        if settings.url and misfit(settings):
+    def install(self, app: Flask, settings: RedisSettings, kit: Installed) -> Contribution[RedisPort]:
+        """Build the handle; nothing connects before a process serves, nor is imported without a REDIS_URL."""
+        if not settings.url:
+            gauge = degraded_gauge(kit.meter)
+            return Contribution(handle=NoRedis(kit.service.namespace), start=lambda: gauge.set(0.0, Redis.name))
+        from .clients import misfit
+        from .handle import RedisHandle
+        from .upkeep import EVERY
+
+        if misfit(settings):
             raise ConfigError(
                 ["REDIS_URL has an option that redis-py refuses: see what follows the question mark."]
             )
@@ -30,9 +42,9 @@ class Redis(Component[RedisSettings, RedisHandle]):
         handle.trace(kit.tracer, settings.db or 0)
         return Contribution(
             handle=handle,
-            checks=(_check(handle, kit.service.production),) if handle.configured else (),
+            checks=(_check(handle, kit.service.production),),
             start=handle.start,
-            periodic=(Periodic("redis", EVERY, handle.keep),) if handle.configured else (),
+            periodic=(Periodic("redis", EVERY, handle.keep),),
             after_fork=handle.after_fork,
             close=handle.close,
         )

@@ -6,10 +6,15 @@ import time
 from collections.abc import Callable
 
 from flask_prod.core.component import Event
-from flask_prod.core.ports import GaugePort
+from flask_prod.core.ports import GaugePort, Meter
 
 _SILENCE = 60.0
 """At most one degraded and one recovered event per so many seconds: a flapping server must not flood the log."""
+
+
+def degraded_gauge(meter: Meter) -> GaugePort:
+    """Return the gauge that every room with something to depend on shares."""
+    return meter.gauge("flask_prod_degraded", "1 while a room goes on without what it depends on.", ("component",))
 
 
 class Outage:
