@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask_caching.backends.base import BaseCache
 
-from flask_prod.core.ports import CounterPort
 from flask_prod.core.values import parse_duration
 
 from .absent import MISSING
+from .counters import Counters
 from .early import EarlyPages
 from .entry import Entry
 from .envelope import PAGE, Page, decode_page, decode_value, encode_page, encode_value
@@ -54,14 +54,6 @@ class LibraryOptions:
     enable_signals: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Where the room counts; `looked` by result, back end and tier, `refused` by reason."""
-
-    looked: CounterPort
-    refused: CounterPort
-
-
 class SafeBackend(BaseCache):
     """The back end of one application, as Flask-Caching expects one, and what is new in `prod.cache`."""
 
@@ -76,7 +68,7 @@ class SafeBackend(BaseCache):
         self.unfit: set[object] = set()
         self.pages = EarlyPages(self)
         self._queries: Queries | None = None
-        self.loader = Loader(store, limits.wait, counters.looked)
+        self.loader = Loader(store, limits.wait, counters)
         self._most_bytes = limits.max_object
 
     # What the library calls, and users by `prod.cache.get(...)`.
@@ -182,7 +174,7 @@ class SafeBackend(BaseCache):
         try:
             return decode_value(entry.kind, entry.payload)
         except (ValueError, TypeError, KeyError, ArithmeticError, msgspec.MsgspecError):
-            self.loader.count("damaged", entry.tier)
+            self.counters.damaged()
             return MISSING
 
     def page_of(self, entry: Entry) -> Any:
@@ -192,8 +184,15 @@ class SafeBackend(BaseCache):
         try:
             return decode_page(entry.payload)
         except (ValueError, TypeError, msgspec.MsgspecError):
-            self.loader.count("damaged", entry.tier)
+            self.counters.damaged()
             return MISSING
+
+    def tick(self) -> None:
+        """Do what is due every second."""
+        self.store.tick()
+        taken = self.store.size().get("bytes")
+        if isinstance(taken, int):
+            self.counters.bytes.set(taken, self.store.name)
 
     def after_fork(self) -> None:
         """Renew what a forked child must not share with its parent."""
@@ -207,7 +206,8 @@ class SafeBackend(BaseCache):
     def _counted(self, key: str, entry: Entry | None) -> Any:
         value = MISSING if entry is None or not entry.is_fresh(time()) else self.value_of(entry)
         if value is MISSING or entry is None:
-            self.loader.count("miss", "none")
+            self.loader.count("miss")
+            self.loader.count_miss("absent")
         else:
             self.loader.count("hit", entry.tier)
         return value

@@ -9,6 +9,7 @@ a cell are invalidated together, which costs a computation and is never wrong.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import mmap
 import os
 import zlib
@@ -22,6 +23,7 @@ Marks: TypeAlias = tuple[tuple[int, int], ...]
 
 _CELLS = 16_384
 _BYTES = _CELLS * 8
+_MOST_NAMED = 10_000
 _ALL = 0
 _ANY = 1
 _FIRST = 2
@@ -35,6 +37,7 @@ class Board:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
+        self._named: set[str] = set()
         self.open()
 
     @property
@@ -76,7 +79,14 @@ class Board:
         for tag in tags:
             slot = _slot(tag, _TAG)
             marks.append((slot, cells[slot]))
+            self._name(tag)
         return tuple(marks)
+
+    def forget(self, tag: str) -> bool:
+        """Tell whether this process has taken marks of *tag* since it was forgotten last."""
+        known = tag in self._named
+        self._named.discard(tag)
+        return known
 
     def hold(self, marks: Marks) -> bool:
         """Tell whether nothing was invalidated since *marks* were taken."""
@@ -107,10 +117,24 @@ class Board:
         for tag in tags:
             self.cells[_slot(tag, _TAG)] = _random(64)
 
+    def set(self, key: str, payload: bytes) -> None:
+        """Invalidate what was kept under *key*, except where it is the same payload.
+
+        Workers that each look, find nothing and set the same value then do not throw out one another's.
+        """
+        self.cells[_ANY] = _random(64)
+        digest = hashlib.blake2b(payload, digest_size=8, salt=zlib.crc32(key.encode()).to_bytes(4))
+        self.cells[_slot(key, _KEY)] = int.from_bytes(digest.digest())
+
     def touch_all(self) -> None:
         """Invalidate everything."""
         self.cells[_ANY] = _random(64)
         self.cells[_ALL] = _random(64)
+
+    def _name(self, tag: str) -> None:
+        if len(self._named) >= _MOST_NAMED:
+            self._named.clear()
+        self._named.add(tag)
 
     def _map(self, path: Path) -> mmap.mmap | None:
         try:

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from flask_prod.core.component import Finding
+from flask_prod.core.ports import Meter
+
+from .counters import REFUSED, ratio
+
 if TYPE_CHECKING:
     from .backend import SafeBackend
     from .warming import Warming
 
 
-def cache_command(backend: SafeBackend, warming: Warming) -> click.Group:
+def cache_command(backend: SafeBackend, warming: Warming, meter: Meter) -> click.Group:
     """Build the commands for one application's cache."""
 
     @click.group("cache")
@@ -26,9 +31,24 @@ def cache_command(backend: SafeBackend, warming: Warming) -> click.Group:
           flask prod cache clear
         """
 
+    group.add_command(_stats(backend, meter))
     for command in (_clear(backend), _get(backend), _delete(backend), _invalidate(backend), _warm(warming)):
         group.add_command(command)
     return group
+
+
+def _stats(backend: SafeBackend, meter: Meter) -> click.Command:
+    @click.command()
+    def stats() -> None:
+        """Show where entries lie, how many look-ups this host's processes made, and what they found."""
+        found = backend.store.probe() or Finding()
+        click.echo(f"back end: {backend.store.name}")
+        click.echo(f"state: {found.status}{': ' if found.detail else ''}{found.detail}")
+        for name, value in ratio(meter).items():
+            click.echo(f"{name.replace('_', ' ')}: {value}")
+        click.echo(f"refused: {meter.total(REFUSED):.0f}")
+
+    return stats
 
 
 def _clear(backend: SafeBackend) -> click.Command:

@@ -10,16 +10,17 @@ from urllib.parse import quote
 
 from flask import Flask
 
-from flask_prod.core.component import Check, Component, Contribution, Event, Installed, Periodic
+from flask_prod.core.component import Check, Component, Contribution, Event, Finding, Installed, Periodic
 from flask_prod.core.errors import ConfigError
-from flask_prod.core.ports import CounterPort, RedisPort
+from flask_prod.core.ports import Meter, RedisPort
 from flask_prod.core.run_dir import run_dir
 from flask_prod.core.settings import Section
 
 from . import library
-from .backend import Counters, Limits, SafeBackend
+from .backend import Limits, SafeBackend
 from .board import Board
 from .cli import cache_command
+from .counters import build_counters, ratio
 from .files import FileStore
 from .handle import CacheFace
 from .loader import Order
@@ -54,8 +55,8 @@ class ResponseCache(Component[CacheSettings, SafeBackend]):
 
     def install(self, app: Flask, settings: CacheSettings, kit: Installed) -> Contribution[SafeBackend]:
         """Choose the store and put the safe back end under the library's object."""
-        looked = kit.meter.counter("flask_prod_cache_lookups_total", _LOOKUPS, ("result", "backend", "tier"))
-        store = _Builder(app, settings, kit, looked).build()
+        counters = build_counters(kit.meter)
+        store = _Builder(app, settings, kit, counters.damaged).build()
         measure(store, kit.tracer)
         limits = Limits(
             order=Order(settings.ttl, settings.stale, settings.stale_on_error, settings.jitter, settings.early),
@@ -64,38 +65,30 @@ class ResponseCache(Component[CacheSettings, SafeBackend]):
             cookies=CookieFilter(settings.ignore_cookies),
             strict=not kit.service.production,
         )
-        refused = kit.meter.counter("flask_prod_cache_refused_total", _REFUSED, ("reason",))
-        backend = SafeBackend(store, limits, library.library_options(app.config), Counters(looked, refused))
+        backend = SafeBackend(store, limits, library.library_options(app.config), counters)
         backend.pages.set_up(app, settings)
         warming = Warming(app, store, self._face.warmth)
         self._face.install(app, backend)
         return Contribution(
             handle=backend,
             early=backend.pages.find,
-            checks=(Check("cache", store.probe, critical=False),),
-            commands=(cache_command(backend, warming),),
+            checks=(Check("cache", checker(store, kit.meter), critical=False),),
+            commands=(cache_command(backend, warming, kit.meter),),
             start=starter(store, kit.emit),
-            periodic=(Periodic("cache", 1.0, _both(store.tick, warming.tick)),),
+            periodic=(Periodic("cache", 1.0, _both(backend.tick, warming.tick)),),
             after_fork=_both(backend.after_fork, warming.after_fork),
             close=_both(warming.close, store.close),
         )
 
 
-_LOOKUPS = (
-    "Look-ups in the cache by result: hit, stale, miss, coalesced (another caller computed it), error (served old "
-    "since computing failed) or damaged; by back end and the tier that had it."
-)
-_REFUSED = "Pages and values that were not cached, by reason; docs/cache.md explains each."
-
-
 class _Builder:
     """Makes the store that the settings ask for, with what all processes of the host share."""
 
-    def __init__(self, app: Flask, settings: CacheSettings, kit: Installed, looked: CounterPort) -> None:
+    def __init__(self, app: Flask, settings: CacheSettings, kit: Installed, damaged: Damaged) -> None:
         self._app = app
         self._settings = settings
         self._kit = kit
-        self._looked = looked
+        self._damaged = damaged
         self._prefix = str(app.config.get("CACHE_KEY_PREFIX") or "")
         self._run_dir = run_dir(kit.service, app.root_path)
 
@@ -108,7 +101,7 @@ class _Builder:
         if problems:
             raise ConfigError(problems)
         if backend == "redis" and shared is not None:
-            return RedisStore(shared, self._prefix, self._local(), self._pending(), self._damaged("redis"))
+            return RedisStore(shared, self._prefix, self._local(), self._pending(), self._damaged)
         if backend == "tiered" and shared is not None:
             return self._tiered(shared)
         if backend == "file":
@@ -118,15 +111,13 @@ class _Builder:
     def _tiered(self, redis: RedisPort) -> TieredStore:
         local = self._local()
         memory = MemoryStore(self._settings.memory_size, self._settings.memory_entries, local.board)
-        return TieredStore(redis, self._prefix, local, self._pending(), self._damaged("tiered"), memory=memory)
+        return TieredStore(redis, self._prefix, local, self._pending(), self._damaged, memory=memory)
 
     def _files(self) -> FileStore:
         settings = self._settings
         name = _folder_name(self._kit.service.namespace, self._prefix)
         folder = Path(settings.dir or Path(self._app.instance_path) / "cache") / name
-        return FileStore(
-            folder, settings.memory_size, settings.memory_entries, self._kit.emit, self._damaged("file")
-        )
+        return FileStore(folder, settings.memory_size, settings.memory_entries, self._kit.emit, self._damaged)
 
     def _local(self) -> MemoryStore:
         return self._memory(_LOCAL_SIZE)
@@ -146,9 +137,15 @@ class _Builder:
     def _place(self, name: str) -> Path | None:
         return None if self._run_dir is None else self._run_dir / name
 
-    def _damaged(self, backend: str) -> Damaged:
-        tier = "redis" if backend == "tiered" else backend
-        return lambda: self._looked.inc("damaged", backend, tier)
+
+def checker(store: Store, meter: Meter) -> Callable[[], Finding]:
+    """Return a probe that also says which part of all look-ups the cache answers."""
+
+    def probe() -> Finding:
+        found = store.probe() or Finding()
+        return Finding(found.status, found.detail, {**found.data, **ratio(meter)})
+
+    return probe
 
 
 def _both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:

@@ -44,21 +44,22 @@ class Flights:
         key: str,
         compute: Callable[[], tuple[Any, Any]],
         read: Callable[[Any], Any],
+        alone: Callable[[], tuple[Any, Any]] | None = None,
     ) -> tuple[Any, bool]:
         """Return the result for *key*, and whether another thread's computation gave it.
 
         *compute* returns its result and what was stored of it, None if it may not be shared; *read* makes a result
-        of that, for each who waited one of his own, or says MISSING.
+        of that, for each who waited one of his own, or says MISSING. *alone* computes for who cannot share.
         """
         flight, leading = self._join(key)
         if flight is None:
-            return compute()[0], False
+            return (alone or compute)()[0], False
         if not leading:
             if flight.landed.wait(self._wait) and flight.kept is not None:
                 found = read(flight.kept)
                 if found is not MISSING:
                     return found, True
-            return compute()[0], False
+            return (alone or compute)()[0], False
         try:
             result, flight.kept = compute()
             if flight.kept is None:
@@ -74,7 +75,7 @@ class Flights:
                 for name in [name for name in self._flights if name.partition("\0")[0] == key]:
                     del self._flights[name]
 
-    def alone(self, key: str, compute: Callable[[], tuple[Any, Any]]) -> Any:
+    def only(self, key: str, compute: Callable[[], tuple[Any, Any]]) -> Any:
         """Compute unless somebody does so already; then say MISSING at once."""
         flight, leading = self._join(key)
         if flight is None or not leading:

@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 
 from werkzeug.exceptions import HTTPException
 
-from flask_prod.core.ports import CounterPort
-
 from .absent import MISSING
+from .counters import Counters
 from .entry import Entry
 from .flights import Flights
 from .stores import Store, Ticket
@@ -24,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 _PAUSE = (0.005, 0.05)
 """Seconds between two looks for what another process computes: the first, and the longest."""
+
+_SAMPLE = 15
+"""Looks into the memory between two that are measured."""
 
 _LEASE = 2.0
 """Seconds after which a process that has died while it computed blocks nobody any more; what takes longer may be
@@ -98,20 +100,23 @@ class Want:
 class Loader:
     """Gives results, from the store where they are there, else computed by one caller."""
 
-    def __init__(self, store: Store, wait: float, looked: CounterPort) -> None:
+    def __init__(self, store: Store, wait: float, counters: Counters) -> None:
         self.store = store
         self.flights = Flights(wait)
         self._wait = wait
-        self._looked = looked
+        self._counters = counters
+        self._turn = 0
         self._told_at = -_TELL_EVERY
 
     def obtain(self, want: Want) -> Any:
         """Return the result; raises what its computation raises, unless an old one may be served."""
+        began = perf_counter()
         entry = self.store.get(want.key, want.tags)
+        self._measure(began, entry)
         found = MISSING if entry is None else want.read(entry)
         if entry is None or found is MISSING:
-            self.count("miss", "none")
-            return self._fly(want)[0]
+            self.count("miss")
+            return self._fly(want)
         now = time() + ahead.get()
         if entry.is_fresh(now):
             self.count("hit", entry.tier)
@@ -119,14 +124,15 @@ class Loader:
         if now < entry.expires + want.order.stale:
             self.count("stale", entry.tier)
             return self._refresh(want, found)
-        self.count("miss", "none")
+        self.count("miss")
         return self._fly_or(want, entry, found)
 
     def fresh(self, want: Want) -> Entry | None:
         """Return the entry if there is a fresh one; computes nothing."""
         entry = self.store.get(want.key, want.tags)
         if entry is None or not entry.is_fresh(time()):
-            self.count("miss", "none")
+            self.count("miss")
+            self.count_miss("absent")
             return None
         self.count("hit", entry.tier)
         return entry
@@ -135,9 +141,22 @@ class Loader:
         """Compute in any case, and keep the result."""
         return self._make(want, self.store.ticket(want.key, want.tags))[0]
 
-    def count(self, result: str, tier: str) -> None:
+    def count(self, result: str, tier: str = "none") -> None:
         """Count a look-up."""
-        self._looked.inc(result, self.store.name, tier)
+        self._counters.looked.inc(result, self.store.name, tier)
+
+    def count_miss(self, outcome: str) -> None:
+        """Count what became of a miss: computed, coalesced, failed or absent."""
+        self._counters.missed.inc(outcome, self.store.name)
+
+    def _measure(self, began: float, entry: Entry | None) -> None:
+        """Note how long a look took; in memory, measuring each would take longer than looking."""
+        tier = "none" if entry is None else entry.tier
+        if tier == "memory":
+            self._turn = (self._turn + 1) & _SAMPLE
+            if self._turn:
+                return
+        self._counters.seconds.observe(perf_counter() - began, self.store.name, tier)
 
     def _refresh(self, want: Want, found: Any) -> Any:
         """Compute anew if nobody does; give *found* to everybody else, and where that fails."""
@@ -153,7 +172,7 @@ class Loader:
 
         ticket = self.store.ticket(want.key, want.tags)
         try:
-            result = self.flights.alone(want.key + ticket.name, lead)
+            result = self.flights.only(want.key + ticket.name, lead)
         except Exception as error:
             self._note(want, error)
             return found
@@ -161,23 +180,27 @@ class Loader:
 
     def _fly_or(self, want: Want, entry: Entry, found: Any) -> Any:
         try:
-            return self._fly(want)[0]
+            return self._fly(want)
         except Exception as error:
             if time() >= entry.expires + want.order.stale_on_error:
                 raise
             self._note(want, error)
             return found
 
-    def _fly(self, want: Want) -> tuple[Any, bool]:
+    def _fly(self, want: Want) -> Any:
         ticket = self.store.ticket(want.key, want.tags)
 
         def lead() -> tuple[Any, Entry | None]:
             return self._lead(want, ticket)
 
-        result, shared = self.flights.run(want.key + ticket.name, lead, want.read)
+        def alone() -> tuple[Any, Entry | None]:
+            self.count_miss("computed")
+            return self._make(want, ticket)
+
+        result, shared = self.flights.run(want.key + ticket.name, lead, want.read, alone)
         if shared:
-            self.count("coalesced", "none")
-        return result, shared
+            self.count_miss("coalesced")
+        return result
 
     def _lead(self, want: Want, ticket: Ticket) -> tuple[Any, Entry | None]:
         """Compute for this process, unless another process does so in time."""
@@ -189,9 +212,10 @@ class Loader:
                 entry = self.store.again(want.key, want.tags)
                 found = want.read(entry) if entry is not None and entry.is_fresh(time() + ahead.get()) else MISSING
                 if found is not MISSING:
-                    self.count("coalesced", "none")
+                    self.count_miss("coalesced")
                     return found, entry
                 if release is not None or monotonic() >= end:
+                    self.count_miss("computed")
                     return self._make(want, ticket)
                 sleep(pause)
                 pause = min(pause * 1.5, longest)
@@ -213,7 +237,7 @@ class Loader:
         """Take a failure for one that an old result may stand for; what the view answers on purpose is none."""
         if isinstance(error, HTTPException) and (error.code or 500) < 500:
             raise error
-        self.count("error", "none")
+        self.count_miss("failed")
         now = monotonic()
         if now - self._told_at >= _TELL_EVERY:
             self._told_at = now

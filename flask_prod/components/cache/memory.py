@@ -84,9 +84,9 @@ class MemoryStore:
         return True
 
     def set_many(self, entries: Mapping[str, Entry]) -> bool:
-        """Store; other processes forget what they have."""
-        self.board.touch(entries)
+        """Store; other processes forget what they have, unless it is the same."""
         for key, entry in entries.items():
+            self.board.set(key, entry.payload)
             self.hold(key, entry, _marks_of(self.board, key, entry))
         return True
 
@@ -118,11 +118,11 @@ class MemoryStore:
     def delete_many(self, keys: Sequence[str]) -> list[str]:
         """Forget, in all processes of the host."""
         with self._lock:
-            gone = [key for key in keys if self._get(key) is not None]
+            gone = {key for key in keys if self._get(key) is not None}
             for key in gone:
                 self._drop(key)
         self.board.touch(keys, tags=keys)
-        return gone
+        return [key for key in keys if self.board.forget(key) or key in gone]
 
     def delete_pattern(self, pattern: str) -> int:
         """Forget what matches; nobody knows the keys of the other processes, which forget everything."""

@@ -153,9 +153,9 @@ class RedisStore:
         names, stamps = self._names(keys), [self._tags + key for key in keys]
 
         def send() -> list[str]:
-            commands = [*(("UNLINK", name) for name in names), ("UNLINK", *stamps)]
+            commands = [("UNLINK", name, stamp) for name, stamp in zip(names, stamps, strict=True)]
             replies = self._send([*commands, *self._told(keys, keys)])
-            return [key for key, found in zip(keys, replies, strict=False) if found == 1]
+            return [key for key, found in zip(keys, replies, strict=False) if found]
 
         def forget() -> list[str]:
             self._pending.add([*names, *stamps])
@@ -236,6 +236,10 @@ class RedisStore:
         except Unavailable:
             return Finding("warn", "Redis is away: each process caches for itself.", self._local.size())
         return Finding()
+
+    def size(self) -> dict[str, object]:
+        """Say how full this process's own memory is, which is empty but for outages."""
+        return self._local.size()
 
     def start(self) -> None:
         """Have nothing to start."""
@@ -378,7 +382,7 @@ class RedisStore:
 
 def _bytes(key: str, entry: Entry) -> bytes:
     """Return what is stored for a value that somebody sets: whole numbers so that Redis can count on."""
-    if entry.kind == PLAIN and not entry.tags and _is_number(entry.payload):
+    if entry.kind == PLAIN and not entry.tags and entry.expires == entry.stale_until and _is_number(entry.payload):
         return entry.payload
     return pack(key, entry)
 

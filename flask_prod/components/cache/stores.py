@@ -109,6 +109,9 @@ class Store(Protocol):
     def probe(self) -> Finding | None:
         """Say how the store is."""
 
+    def size(self) -> dict[str, object]:
+        """Return what is known of how full it is: entries and bytes."""
+
     def start(self) -> None:
         """Begin to listen, in a process that serves."""
 
@@ -190,6 +193,10 @@ class NullStore:
     def probe(self) -> Finding | None:
         """Be well."""
         return Finding(detail="switched off: CACHE_TYPE is NullCache")
+
+    def size(self) -> dict[str, object]:
+        """Be empty."""
+        return {}
 
     def start(self) -> None:
         """Have nothing to start."""

@@ -78,6 +78,10 @@ class TieredStore(RedisStore):
         self.memory.empty()
         return done
 
+    def size(self) -> dict[str, object]:
+        """Say how full the memory is."""
+        return self.memory.size()
+
     def start(self) -> None:
         """Listen, in a process that serves."""
         self._listener = self._redis.listen(self._channel, self._hear, self.memory.empty)
@@ -98,7 +102,7 @@ class TieredStore(RedisStore):
     def probe(self) -> Finding | None:
         """Say how full the memory is, too."""
         found = super().probe() or Finding()
-        data = {**found.data, **self.memory.size(), "listening": self.live}
+        data = {**found.data, **self.size(), "listening": self.live}
         return Finding(found.status, found.detail, data)
 
     def _told(self, keys: Iterable[str], tags: Iterable[str]) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import Markup
 
+from flask_prod.components.cache.entry import Entry, pack, unpack
 from flask_prod.components.cache.envelope import (
     PAGE,
     Page,
@@ -21,8 +22,6 @@ from flask_prod.components.cache.envelope import (
     decode_value,
     encode_page,
     encode_value,
-    pack,
-    unpack,
 )
 
 leaves = (
@@ -50,9 +49,9 @@ values = st.recursive(
 
 
 def round_trip(value: Any, key: str = "key") -> Any:
-    opened = unpack(key, pack(key, *encode_value(value)))
+    opened = unpack(key, pack(key, Entry(*encode_value(value))))
     assert opened is not None
-    return decode_value(*opened)
+    return decode_value(opened.kind, opened.payload)
 
 
 @settings(max_examples=500, deadline=None)
@@ -103,10 +102,25 @@ def test_value_that_contains_itself() -> None:
         encode_value(circle)
 
 
-@given(st.text(), st.binary(), st.lists(st.tuples(st.text(), st.text())).map(tuple))
-def test_pages_come_back_as_they_were(stamp: str, body: bytes, headers: tuple[tuple[str, str], ...]) -> None:
+@given(
+    st.builds(
+        Entry,
+        st.sampled_from([b"j", b"t", b"p"]),
+        st.binary(),
+        *(st.floats(0, 1e12) for _ in range(3)),
+        cost=st.floats(0, 1e6, width=32),
+        tags=st.lists(st.tuples(st.text(), st.integers(0, 2**64 - 1))).map(tuple),
+    )
+)
+def test_entries_come_back_as_they_were(entry: Entry) -> None:
+    """Times, cost, tags and payload are what they were."""
+    assert unpack("key", pack("key", entry)) == entry
+
+
+@given(st.binary(), st.lists(st.tuples(st.text(), st.text())).map(tuple))
+def test_pages_come_back_as_they_were(body: bytes, headers: tuple[tuple[str, str], ...]) -> None:
     """The body is not touched, line breaks included."""
-    page = Page(stamp, 200, headers, body)
+    page = Page(200, headers, body)
 
     assert decode_page(encode_page(page)) == page
 
@@ -114,16 +128,16 @@ def test_pages_come_back_as_they_were(stamp: str, body: bytes, headers: tuple[tu
 @given(values, st.data())
 def test_damaged_bytes_are_no_entry(value: Any, data: st.DataObject) -> None:
     """Cut short or changed anywhere, an entry is not read."""
-    packed = pack("key", *encode_value(value))
+    packed = pack("key", Entry(*encode_value(value), tags=(("tag", 1),)))
     cut = data.draw(st.integers(0, len(packed) - 1))
-    flip = data.draw(st.integers(0, len(packed) - 1).filter(lambda i: i != 3))
+    flip = data.draw(st.integers(0, len(packed) - 1))
     changed = packed[:flip] + bytes([packed[flip] ^ 0x55]) + packed[flip + 1 :]
 
     assert unpack("key", packed[:cut]) is None
     assert unpack("key", changed) is None
 
 
-@pytest.mark.parametrize("data", [b"", b"FP0j00000000null", b"FP1", pickle.dumps({"a": 1}), b"!\x80\x04K\x01."])
+@pytest.mark.parametrize("data", [b"", b"FP1j00000000null", b"FP2", pickle.dumps({"a": 1}), b"!\x80\x04K\x01."])
 def test_foreign_bytes_are_no_entry(data: bytes) -> None:
     """Pickles, older versions and other programs' values are not even parsed."""
     assert unpack("key", data) is None
@@ -131,4 +145,4 @@ def test_foreign_bytes_are_no_entry(data: bytes) -> None:
 
 def test_entry_belongs_to_its_key() -> None:
     """An answer to another question, as from a connection out of step, is not taken for ours."""
-    assert unpack("mine", pack("yours", PAGE, b"[]")) is None
+    assert unpack("mine", pack("yours", Entry(PAGE, b"[]"))) is None

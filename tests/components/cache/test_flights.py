@@ -8,14 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
-
 from flask_prod.components.cache.absent import MISSING
 from flask_prod.components.cache.flights import Flights
 
 
 def run(flights: Flights, compute: Callable[[], tuple[Any, bytes | None]], key: str = "key") -> tuple[Any, bool]:
-    return flights.run(key, compute, bytes.decode, lambda: MISSING, flights.landings)
+    return flights.run(key, compute, bytes.decode)
 
 
 class Slow:
@@ -133,12 +131,26 @@ def test_forgotten_key_is_computed_anew() -> None:
     assert slow.runs == 2
 
 
-def test_landing_between_look_and_join() -> None:
-    """A caller who missed the entry by a moment looks again instead of computing."""
-    flights = Flights(5)
-    seen = flights.landings
-    run(flights, lambda: ("first", b"first"))
+def test_forgetting_reaches_every_ticket() -> None:
+    """A key is forgotten under whatever stamps its computations began, and no key that begins like it."""
+    flights, slow = Flights(5), Slow()
 
-    found = flights.run("key", lambda: pytest.fail("computed"), bytes.decode, lambda: "found", seen)
+    with ThreadPoolExecutor(4) as pool:
+        for name in ("key\0a", "key\0b", "keys"):
+            pool.submit(run, flights, slow, name)
+        time.sleep(0.05)
+        flights.forget("key")
 
-    assert found == ("found", True)
+        assert list(flights._flights) == ["keys"]
+
+
+def test_refreshing_alone() -> None:
+    """Of callers at once one computes; the others are told at once that somebody does."""
+    flights, slow = Flights(5), Slow()
+    began = time.perf_counter()
+
+    results = at_once(4, lambda: (flights.only("key", slow), time.perf_counter() - began))
+
+    assert slow.runs == 1
+    assert sum(seconds < 0.15 for _, seconds in results) == 3
+    assert sum(result is MISSING for result, _ in results) == 3

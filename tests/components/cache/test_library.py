@@ -428,7 +428,7 @@ def test_two_services_with_files_in_one_folder(make_shop: MakeShop, tmp_path: Pa
 
 
 def test_command_clears(make_shop: MakeShop, redis_url: str) -> None:
-    """`flask prod cache clear` empties what all processes share, and says when it cannot."""
+    """`flask prod cache clear` empties what all processes share."""
     app, cache = make_shop(REDIS_URL=redis_url)
     with app.app_context():
         cache.set("a", 1)
@@ -436,14 +436,8 @@ def test_command_clears(make_shop: MakeShop, redis_url: str) -> None:
     result = app.test_cli_runner().invoke(command, ["clear"])
     with app.app_context():
         assert cache.get("a") is None
-    local, _ = make_shop()
-    refused = local.test_cli_runner().invoke(
-        local.extensions["prod"].contributions["cache"].commands[0], ["clear"]
-    )
 
     assert (result.exit_code, result.output) == (0, "The cache is empty.\n")
-    assert refused.exit_code == 1
-    assert "memory of each worker" in refused.output
 
 
 def test_check(make_shop: MakeShop, valkey: Valkey) -> None:

@@ -136,7 +136,7 @@ class Hits:
         handle = app.extensions["prod"].contributions["cache"].handle
         object.__setattr__(handle.counters, "looked", self)
 
-    def inc(self, result: str) -> None:
+    def inc(self, result: str, *_labels: str) -> None:
         self.count += result == "hit"
 
 
