@@ -24,13 +24,15 @@ from flask_prod.core.redaction import (
 )
 from flask_prod.core.settings import ServiceSettings
 
-from .lines import Format, LogLine, RequestLine
+from .lines import Format, LogLine, RequestLine, as_json, quote
+from .quick import QuickLines
 from .security import PREFIX, Sparing
 from .settings import LogSettings
 
 _DEBUG, _INFO = (logging.DEBUG, "debug"), (logging.INFO, "info")
 _SLOW, _ERROR = (logging.WARNING, "warning"), (logging.ERROR, "error")
 _LONGEST_PATH = 2048
+_LONGEST_USER = 256
 _LONGEST_STACK = 16_384
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "fields"}
 
@@ -53,6 +55,7 @@ class AppLog:
         self._slow = settings.slow_request or float("inf")
         self._service = (service.service_name, service.service_version, service.environment)
         self._format = encode
+        self._quick = QuickLines(self._service, quote, self._path) if encode is as_json else None
         self._write = write
         self._hidden: dict[str, bool] = {}
 
@@ -66,17 +69,22 @@ class AppLog:
             number, level = _DEBUG
         if number < self.level:
             return
+        quick = self._quick.line(record, level, slow) if self._quick is not None else None
+        self._write(quick or self._format(self._request_line(record, level, slow)))
+
+    def _request_line(self, record: RequestRecord, level: str, slow: bool) -> RequestLine:
+        """Return the line of a request with all that it may have to say."""
         line = RequestLine(
             datetime.now(UTC), level, "request", *self._service,
             record.request_id, record.method[:32], record.route, self._path(record), record.status,
             round(record.duration * 1000, 3), record.bytes_sent, record.client, record.outcome,
-            record.user_id or "", record.trace_id, record.span_id, slow,
+            shorten(str(record.user_id or ""), _LONGEST_USER), record.trace_id, record.span_id, slow,
         )  # fmt: skip
         if record.error is not None:
             line.error, line.error_at = type(record.error).__name__, _place(record.error)
         if record.extra:
             line.fields = redact(record.extra)
-        self._write(self._format(line))
+        return line
 
     def on_event(self, event: Event) -> None:
         """Write the line of an event under its dotted name; of security events so many a minute."""
@@ -154,7 +162,7 @@ class AppLog:
         line = LogLine(moment, level, redact_text(shorten(message)), name, *self._service)
         record = current_record()
         if record is not None:
-            line.request_id, line.user_id = record.request_id, record.user_id or ""
+            line.request_id, line.user_id = record.request_id, shorten(str(record.user_id or ""), _LONGEST_USER)
             line.trace_id, line.span_id = record.trace_id, record.span_id
             if record.method == "JOB" and record.extra:
                 line.job, line.job_id = str(record.extra.get("job", "")), str(record.extra.get("job_id", ""))

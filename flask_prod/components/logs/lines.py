@@ -123,6 +123,15 @@ def as_json(line: Line) -> bytes:
     return _HOSTILE.sub(_as_escape, encoded.decode()).encode() + b"\n"
 
 
+def quote(text: str) -> str:
+    """Return *text* as JSON has it in a line."""
+    try:
+        encoded = _encode(text)
+    except (TypeError, ValueError):
+        encoded = _encode(_plain(text))
+    return _HOSTILE.sub(_as_escape, encoded.decode())
+
+
 def as_console(line: Line) -> bytes:
     """Return *line* for people: one line, and below it an error's stack, indented, if there is one."""
     moment = line.timestamp.strftime("%H:%M:%S.%f")[:-3]
