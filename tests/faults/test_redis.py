@@ -110,9 +110,17 @@ def test_t01_redis_is_killed(serve: ServeShop, valkey: Valkey) -> None:
     assert degraded(server) == 1
 
 
-@pytest.mark.parametrize("fault", ["blackhole", "blackhole down", "synhole", "reset", "refuse", "cut 3"])
+FAULTS = (
+    "blackhole", "blackhole up", "blackhole down", "synhole", "reset", "refuse", "cut 0", "cut 3", "throttle 1",
+    "latency 150",
+)  # fmt: skip
+"""Every way of the proxy to fail in which nothing useful arrives in time."""
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_t02_the_network_fails(serve: ServeShop, valkey: Valkey, fault_proxy: StartFaultProxy, fault: str) -> None:
-    """However the network fails: nobody waits 300 ms longer, and throughput stays above 80 %."""
+    """However the network fails: nobody waits 300 ms longer, once it is known the slowest hundredth waits 50 ms
+    longer at most, throughput stays above 80 %, and three seconds after its return Redis is used again."""
     proxy = fault_proxy(valkey.port)
     server = serve(proxy.port)
     with Load(server) as load:
@@ -122,6 +130,9 @@ def test_t02_the_network_fails(serve: ServeShop, valkey: Valkey, fault_proxy: St
             proxy.set(mode)
             time.sleep(SECONDS / 4 + (mode == "pass"))  # a second to find back to Redis
             marks.append(time.monotonic())
+        assert degraded(server) == 1
+        proxy.set("pass")
+        wait_for(lambda: degraded(server) == 0, 3, "recovery")
 
     assert success(load.between(marks[0], marks[-1])) >= 0.999
     rounds = [slower(load, *marks[:3]), slower(load, *marks[2:])]
@@ -134,6 +145,9 @@ def slower(load: Load, began: float, broken: float, end: float) -> list[str]:
     before, after = load.between(began, broken), load.between(broken, end)
     longest = percentile(after, 1) - percentile(before, 1)
     found = [f"longest request {longest:.3f} s longer"] if longest > 0.3 else []
+    known = load.between(broken + 1, end)
+    added = percentile(known, 0.99) - percentile(before, 0.99) if known else 0.0
+    found += [f"p99 {added:.3f} s longer"] if added > 0.05 else []
     share = (len(after) / (end - broken)) / (len(before) / (broken - began))
     return found + ([f"throughput {share:.2f}"] if share < 0.8 else [])
 
@@ -151,6 +165,10 @@ def test_t02_corrupt_answers(serve: ServeShop, valkey: Valkey, fault_proxy: Star
 
     assert {visit.status for visit in load.visits} <= {200, 429}
     wait_for(lambda: server.get("/").status == 200 and degraded(server) == 0, 5, "recovery")
+
+
+BACKGROUND = ('"rq:queues"', '"CONFIG"', '"PING"', '"CLIENT"')
+"""What the kit asks beside requests, every few seconds or minutes."""
 
 
 @contextlib.contextmanager
@@ -196,7 +214,8 @@ def test_t04_one_round_trip(serve: ServeShop, valkey: Valkey, fault_proxy: Start
             assert answer.status == 200
             assert answer.headers["RateLimit"].count(";r=") == 2
 
-    assert len(commands) <= count, commands
+    asked = [command for command in commands if not any(word in command for word in BACKGROUND)]
+    assert len(asked) <= count, asked
     assert 0.05 <= sorted(taken)[count // 2] < 0.1
 
 

@@ -20,7 +20,7 @@ from .cluster import ClusterClient
 from .engine import Breaker
 from .failures import AWAY, BROKEN, NodeAway, NoneFree, Starved, is_refusal
 from .listener import Listener, to_changes, to_channel
-from .outage import Outage
+from .outage import Outage, degraded_gauge
 from .settings import RedisSettings
 from .upkeep import Upkeep
 from .wire import Word, pack_words
@@ -51,10 +51,7 @@ class RedisHandle:
         self._settings = settings
         self._prefix = namespace + ":"
         self._probe_key = self.key("redis", "probe")
-        gauge = meter.gauge(
-            "flask_prod_degraded", "1 while a room goes on without what it depends on.", ("component",)
-        )
-        self.outage = Outage(gauge, emit, shown(settings))
+        self.outage = Outage(degraded_gauge(meter), emit, shown(settings))
         self._seconds = meter.histogram(
             "flask_prod_redis_seconds",
             "Time of calls to Redis that were answered, by command; call is one of several commands.",
@@ -143,7 +140,8 @@ class RedisHandle:
     def pipeline(self, commands: Iterable[Iterable[Word]]) -> list[Any]:
         """Send several commands in one round trip and return their answers; Unavailable on failure.
 
-        They are no transaction. Where the server answers one of them with an error, that exception is its answer.
+        They are no transaction. Where the server answers one of them with an error, that exception is its answer;
+        where it answers all of them so, that is a failure.
         """
         self._rest()
         packed = [pack_words(command) for command in commands]
@@ -207,6 +205,7 @@ class RedisHandle:
     def keep(self) -> None:
         """Do what is due in the background, every few seconds: see `upkeep`."""
         if self.configured:
+            self.outage.calm()
             self.upkeep.run(dict(self._clients), self.client, self.breaker.opened)
 
     def after_fork(self) -> None:
@@ -304,6 +303,8 @@ class RedisHandle:
         if isinstance(error, redis.ReadOnlyError):
             # Its role has changed: new connections find who has it now, by name or from the sentinels.
             self.client().forget_roles()
+        if isinstance(error, redis.ResponseError):
+            self.outage.error()
         if is_refusal(error):
             self.breaker.refuse()
         else:
@@ -312,10 +313,12 @@ class RedisHandle:
 
     def _note_refusal(self, answers: list[Any]) -> list[Any]:
         """Return answers; a refusal among them counts, since it is about the server and not about one key."""
-        for answer in answers:
-            if isinstance(answer, Exception) and is_refusal(answer):
-                self._note(answer)
-                break
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        if errors and len(errors) == len(answers):
+            raise errors[0]
+        refusal = next(filter(is_refusal, errors), None)
+        if refusal is not None:
+            self._note(refusal)
         return answers
 
     def _node_changed(self, name: str, opened: bool) -> None:

@@ -53,6 +53,8 @@ def test_a_pipeline_keeps_errors_in_their_places(handle: RedisHandle) -> None:
     assert [answers[0], *answers[2:]] == [b"OK", 2, None]
     assert isinstance(answers[1], Exception)
     assert handle.pipeline([]) == []
+    with pytest.raises(Unavailable):
+        handle.pipeline([("GET", "list"), ("INCR", "list")])
 
 
 def test_a_request_of_many_commands_waits_once(valkey: Valkey) -> None:

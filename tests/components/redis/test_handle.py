@@ -213,6 +213,29 @@ def test_a_key_of_the_wrong_type_fails_its_own_call_alone(make_handle: MakeHandl
     assert handle.degraded
 
 
+def test_many_errors_are_shown(
+    make_handle: MakeHandle, valkey: Valkey, witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten answers in ten seconds that are errors are told of, although Redis is used for what works."""
+    monkeypatch.setattr("flask_prod.components.redis.outage._WINDOW", 1.0)
+    handle = make_handle(valkey.url)
+    handle.client().lpush("bad", "1")
+    for number in range(12):
+        assert witness.degraded == ([1.0] if number >= 10 else [])
+        with pytest.raises(Unavailable):
+            handle.attempt(lambda client: client.get("bad"))
+        assert get(handle)[1]
+    assert not handle.degraded
+    assert "answers with errors (ResponseError)" in witness.events[0].message
+
+    handle.keep()
+    assert witness.degraded == [1.0]
+    time.sleep(1.1)
+    handle.keep()
+    assert witness.degraded == [1.0, 0.0]
+    assert [event.name for event in witness.events] == ["prod.redis.degraded", "prod.redis.recovered"]
+
+
 def test_a_flapping_server_tells_twice_a_minute_at_most(make_handle: MakeHandle, witness: Witness) -> None:
     """The gauge follows every change; the log does not."""
     handle = make_handle(f"redis://127.0.0.1:{free_port()}/0")
