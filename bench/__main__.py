@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.measure import NAMES, RESULTS, Figures, imports, instructions, surroundings, times
+from bench.pages import page_instructions, page_times
 from bench.rooms import write_costs
 from bench.sink import Sink
 from bench.throughput import throughput
@@ -22,7 +23,15 @@ from flask_prod.server.embedded import EmbeddedValkey
 
 Row = dict[str, Any]
 Environ = Callable[[], dict[str, str]]
-GROUPS = ("request.memory", "request.redis", "request.traced", "throughput.memory", "throughput.redis", "import")
+GROUPS = (
+    "request.memory",
+    "request.redis",
+    "request.traced",
+    "throughput.memory",
+    "throughput.redis",
+    "cache.page",
+    "import",
+)
 FLOOR = Path(__file__).parent / "floor.json"
 PLAY = 1.05
 """By how much a ratio may exceed its floor: callgrind repeats itself to about 1 %."""
@@ -92,6 +101,8 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
             yield _throughput(f"throughput.{store}", environ)
     if "request.traced".startswith(beginnings):
         yield from _request("request.traced", surround.traced(), gated)
+    if "cache.page".startswith(beginnings):
+        yield from _pages(surround.memory(), gated)
     if "import".startswith(beginnings) and not gated:
         milliseconds, megabytes = imports(surround.memory())
         yield _row("import.ms", milliseconds, "ms")
@@ -103,6 +114,17 @@ def _request(name: str, environ: Environ, gated: bool) -> Iterator[Row]:
     yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
     if not gated:
         yield _row(f"{name}.time", times(environ), "us")
+
+
+def _pages(environ: Environ, gated: bool) -> Iterator[Row]:
+    counted = page_instructions(environ)
+    yield (
+        {"name": "cache.page", "note": counted}
+        if isinstance(counted, str)
+        else _row("cache.page", counted, "instructions")
+    )
+    if not gated:
+        yield _row("cache.page.time", page_times(environ), "us")
 
 
 def _throughput(name: str, environ: Environ) -> Row:

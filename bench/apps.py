@@ -22,7 +22,7 @@ NO_LIMIT = 10**6
 def bare() -> Flask:
     """Build the yardstick: Flask and two routes."""
     app = Flask("bare")
-    _routes(app, lambda view: view)
+    routes(app, lambda view: view)
     return app
 
 
@@ -57,12 +57,12 @@ def by_hand() -> Flask:
             sentry={"dsn": os.environ["BENCH_SENTRY_DSN"], "traces_sample_rate": 0.01, "release": "1.0.0"},
         )
     )
-    _routes(parts.app, parts.limiter.limit(f"{NO_LIMIT} per minute"))
+    routes(parts.app, parts.limiter.limit(f"{NO_LIMIT} per minute"))
     return parts.app
 
 
-def kit(only: tuple[str, ...] | None = None) -> Flask:
-    """Compose the same by one ProdKit; *only* these rooms, to see what one costs alone."""
+def kit(only: tuple[str, ...] | None = None, *, public: bool = False) -> Flask:
+    """Compose the same by one ProdKit; *only* these rooms, to see what one costs alone; *public* caches."""
     from flask_prod import ProdKit
 
     app = Flask("kit")
@@ -83,11 +83,19 @@ def kit(only: tuple[str, ...] | None = None) -> Flask:
         app.config["SECURITY_FORCE_HTTPS"] = False  # nobody says that the request came by https
     prod = ProdKit(app, only=only)
     limits = "ratelimit" in app.extensions["prod"].contributions
-    _routes(app, prod.limit("items") if limits else lambda view: view)
+
+    def decorate(view: Any) -> Any:
+        if public:
+            view = prod.cache.cached(ttl="1h", public=True)(view)
+        return prod.limit("items")(view) if limits else view
+
+    routes(app, decorate)
     return app
 
 
-def _routes(app: Flask, limited: Callable[[Any], Any]) -> None:
+def routes(app: Flask, limited: Callable[[Any], Any]) -> None:
+    """Add the view that is measured."""
+
     @app.get("/api/items/<int:item>")
     @limited
     def item(item: int) -> dict[str, Any]:
@@ -95,7 +103,11 @@ def _routes(app: Flask, limited: Callable[[Any], Any]) -> None:
 
 
 def build(name: str) -> Flask:
-    """Build `bare`, `by_hand`, `kit`, a kit without rooms (`kit.`), or with one (`kit.cors`)."""
+    """Build `bare`, `by_hand`, `kit`, a kit without rooms (`kit.`), with one (`kit.cors`), or one of pages.py."""
+    if name.startswith("page."):
+        from bench import pages
+
+        return pages.build(name)
     if name.startswith("kit."):
         return kit(tuple(room for room in [name[4:]] if room))
     return {"bare": bare, "by_hand": by_hand, "kit": kit}[name]()

@@ -93,10 +93,10 @@ def _control(option: str, value: str, pid: int) -> None:
     subprocess.run(["callgrind_control", option, value, str(pid)], check=True, capture_output=True, timeout=60)
 
 
-def times(environ: Callable[[], dict[str, str]]) -> Figures:
+def times(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -> Figures:
     """Return the median microseconds of one in-process request, the applications taking turns."""
-    children = {name: Child(name, environ()) for name in NAMES}
-    taken: dict[str, list[float]] = {name: [] for name in NAMES}
+    children = {name: Child(name, environ()) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
         for name, child in children.items():
             taken[name].append(child.serve(PER_ROUND) / PER_ROUND)

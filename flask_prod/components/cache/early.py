@@ -7,7 +7,7 @@ whatever needs thought (a miss, a stale page, a caller with credentials) goes th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from flask_prod.core.record import RequestRecord
 
 from . import rules
-from .absent import MISSING
 from .conditions import matches, wants_reload
 from .entry import Entry
 from .envelope import Page
@@ -32,8 +31,17 @@ if TYPE_CHECKING:
 _MOST_PATHS = 4096
 """Paths that are known; with more, all are learnt anew."""
 
+_MOST_KEYS = 64
+"""Keys that are known of a path: its hosts, queries and variants."""
+
+_MOST_HELD = 256
+_LARGEST_HELD = 65_536
+"""Pages that are kept ready to be sent, and their largest: 16 MB at most."""
+
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
-_OF_A_304 = frozenset({"cache-control", "content-location", "etag", "expires", "vary", "date", "last-modified"})
+_OF_A_304 = frozenset(
+    {"age", "cache-control", "cache-status", "content-location", "etag", "expires", "last-modified", "vary"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,7 @@ class Route:
     query: tuple[str, ...] | None
     tags: tuple[str, ...]
     order: Order
+    keys: dict[tuple[Any, ...], str] = field(default_factory=dict, compare=False)
 
 
 class EarlyPages:
@@ -66,6 +75,7 @@ class EarlyPages:
     def __init__(self, backend: SafeBackend) -> None:
         self._backend = backend
         self._routes: dict[tuple[str, str], Route] = {}
+        self._held: dict[str, Held] = {}
 
     def learn(self, record: RequestRecord, call: Learnt) -> None:
         """Remember the route of the request's path."""
@@ -95,23 +105,56 @@ class EarlyPages:
         if route is None:
             return None
         environ = record.environ
-        if route.mount != environ.get("SCRIPT_NAME", "") or (route.host is not None and route.host != record.host):
+        if environ.get("SCRIPT_NAME", "") != route.mount or not environ.keys().isdisjoint(rules.CREDENTIALS):
             return None
-        if rules.credentials_in(environ) or (
-            environ.get("QUERY_STRING") and rules.refuse_query(environ, route.query)
-        ):
+        if route.host is not None and route.host != record.host:
             return None
-        entry = self._backend.store.get(rules.page_key(route.name, environ, route.vary, route.query), route.tags)
-        if entry is None:
+        key = self._key(route, record)
+        entry = self._backend.store.get(key, route.tags) if key else None
+        if entry is None or (self.reload and wants_reload(environ)):
             return None
         now = time()
-        if not entry.is_fresh(now) or route.order.is_due(entry, now) or (self.reload and wants_reload(environ)):
-            return None
-        page = self._backend.page_of(entry)
-        if page is MISSING or not isinstance(page, Page):
+        held = self._held.get(key)
+        if held is None or held.entry is not entry:
+            held = self._hold(key, route, entry)
+        if held is None or (now >= held.end and (not entry.is_fresh(now) or route.order.is_due(entry, now))):
             return None
         record.endpoint, record.route = route.endpoint, route.rule
-        return _Answer(self, page, entry, now).send
+        return _Answer(self, held, now).send
+
+    def _key(self, route: Route, record: RequestRecord) -> str:
+        """Return the page's key, empty for a query that keeps the request from the cache; most are known."""
+        environ = record.environ
+        query = environ.get("QUERY_STRING", "")
+        host = environ.get("HTTP_HOST") or (environ["SERVER_NAME"], environ["SERVER_PORT"])
+        asked: Any = (environ["wsgi.url_scheme"], host, query)
+        if route.vary:
+            asked = (*asked, *(environ.get(name, "") for name in route.vary))
+        key = route.keys.get(asked)
+        if key is None:
+            if query and rules.refuse_query(environ, route.query):
+                return ""
+            if len(route.keys) >= _MOST_KEYS:
+                route.keys.clear()
+            key = route.keys[asked] = rules.page_key(route.name, environ, route.vary, route.query)
+        return key
+
+    def _hold(self, key: str, route: Route, entry: Entry) -> Held | None:
+        """Make ready to send what an entry holds; None if that is no page."""
+        page = self._backend.page_of(entry)
+        if not isinstance(page, Page):
+            return None
+        line = _STATUS_LINES.get(page.status) or f"{page.status} "
+        headers = (*page.headers, ("Content-Length", str(len(page.body))))
+        etag = dict(headers).get("ETag", "") if page.status == HTTPStatus.OK else ""
+        # Until then there is nothing to think about; `is_due` draws lots after it.
+        end = entry.expires - 20 * entry.cost * route.order.early if entry.expires else float("inf")
+        held = Held(entry, line, headers, page.body, etag, end)
+        if len(page.body) <= _LARGEST_HELD:
+            if len(self._held) >= _MOST_HELD:
+                self._held.clear()
+            self._held[key] = held
+        return held
 
     def sent(self, entry: Entry) -> None:
         """Count a hit that was sent."""
@@ -129,27 +172,38 @@ class Learnt:
     order: Order
 
 
-class _Answer:
-    __slots__ = ("_entry", "_now", "_page", "_pages")
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A page ready to be sent, kept beside the memory's entry: read once, sent often."""
 
-    def __init__(self, pages: EarlyPages, page: Page, entry: Entry, now: float) -> None:
+    entry: Entry
+    line: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    etag: str
+    end: float
+
+
+class _Answer:
+    __slots__ = ("_held", "_now", "_pages")
+
+    def __init__(self, pages: EarlyPages, held: Held, now: float) -> None:
         self._pages = pages
-        self._page = page
-        self._entry = entry
+        self._held = held
         self._now = now
 
     def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer with the page, or say that the client has it."""
-        page, entry, pages = self._page, self._entry, self._pages
+        held, now, pages = self._held, self._now, self._pages
+        entry = held.entry
         pages.sent(entry)
-        own = [("Age", str(max(0, int(self._now - entry.created))))]
+        age = int(now - entry.created)
+        headers = [*held.headers, ("Age", str(age) if age > 0 else "0")]
         if pages.tells_status:
-            own.append(("Cache-Status", hit(entry.expires, self._now)))
-        held: Any = environ.get("HTTP_IF_NONE_MATCH")
-        if held and page.status == 200 and matches(held, dict(page.headers).get("ETag", "")):
-            start_response("304 NOT MODIFIED", [*(h for h in page.headers if h[0].lower() in _OF_A_304), *own])
+            headers.append(("Cache-Status", hit(entry.expires, now)))
+        wanted: Any = environ.get("HTTP_IF_NONE_MATCH")
+        if wanted and held.etag and matches(wanted, held.etag):
+            start_response("304 NOT MODIFIED", [pair for pair in headers if pair[0].lower() in _OF_A_304])
             return []
-        body = page.body
-        status = _STATUS_LINES.get(page.status) or f"{page.status} "
-        start_response(status, [*page.headers, ("Content-Length", str(len(body))), *own])
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+        start_response(held.line, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [held.body]

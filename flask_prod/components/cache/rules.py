@@ -23,7 +23,7 @@ from .conditions import forbids, forbids_storing
 Environ: TypeAlias = Mapping[str, Any]
 Pairs: TypeAlias = list[tuple[str, str]]
 
-_CREDENTIALS = {
+CREDENTIALS = {
     "HTTP_AUTHORIZATION": "authorization",
     "HTTP_PROXY_AUTHORIZATION": "proxy-authorization",
     "HTTP_X_API_KEY": "x-api-key",
@@ -85,9 +85,9 @@ class CookieFilter:
 
 def credentials_in(environ: Environ, vary: Collection[str] = ()) -> bool:
     """Tell whether a request says who the caller is, other than by a header that *vary* names."""
-    if environ.keys().isdisjoint(_CREDENTIALS):
+    if environ.keys().isdisjoint(CREDENTIALS):
         return False
-    return any(environ.get(name) and header not in vary for name, header in _CREDENTIALS.items())
+    return any(environ.get(name) and header not in vary for name, header in CREDENTIALS.items())
 
 
 def refuse_request(
