@@ -59,6 +59,7 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
         return Contribution(
             handle=errors,
             steps=(Step(Stage.HOST, errors.begin),) if rate else (),
+            headers=errors.look,
             observe=errors.observe,
             on_event=errors.on_event,
             start=errors.start,

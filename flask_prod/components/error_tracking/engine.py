@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import random
 from typing import TYPE_CHECKING, Any
 
-from flask_prod.core.component import Event
+from flask_prod.core.component import Event, HeaderList
 from flask_prod.core.ports import CounterPort
 from flask_prod.core.record import RequestRecord, current_record
 
@@ -19,7 +19,7 @@ from .expected import Expected
 from .notes import CrumbHandler, join_crumbs, leave_crumbs
 from .scopes import Scopes
 from .storm import OncePerHost, Storm, kind_of
-from .story import describe, secrets_of_error, secrets_of_request
+from .story import describe, keep_secrets, secrets_of_error, secrets_of_request
 from .traces import TRANSACTION, begin_transaction, end_transaction
 
 if TYPE_CHECKING:
@@ -112,6 +112,11 @@ class AppErrors:
             client = self.client()
             if client is not None and self._scopes is not None and _takes_reports(client):
                 begin_transaction(record, client, self._scopes, self._rate)
+
+    def look(self, record: RequestRecord, _headers: HeaderList) -> None:
+        """Take from a failed request what its report needs and Flask is about to let go."""
+        if record.status >= 500 and record.error is not None:
+            keep_secrets(record)
 
     def observe(self, record: RequestRecord) -> None:
         """Report how the request ended, if that is worth it, and leave no scope behind."""

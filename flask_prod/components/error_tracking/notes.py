@@ -24,7 +24,7 @@ _LEVELS = {logging.INFO: "info", logging.WARNING: "warning", logging.ERROR: "err
 class Notes:
     """The notes of one request; of breadcrumbs the last fifty."""
 
-    __slots__ = ("contexts", "crumbs", "extra", "tags", "user")
+    __slots__ = ("contexts", "crumbs", "extra", "secrets", "tags", "user")
 
     def __init__(self) -> None:
         self.crumbs: deque[dict[str, Any]] = deque(maxlen=_MOST_CRUMBS)
@@ -32,6 +32,7 @@ class Notes:
         self.contexts: dict[str, Any] = {}
         self.extra: dict[str, Any] = {}
         self.user: dict[str, Any] = {}
+        self.secrets: set[str] = set()
 
     def add_crumb(self, crumb: Mapping[str, Any]) -> None:
         """Keep one, with the time if it has none."""

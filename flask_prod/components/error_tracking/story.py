@@ -7,18 +7,23 @@ import hashlib
 import re
 from base64 import b64decode
 from collections.abc import Iterator
+from itertools import islice
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from flask_prod.core.record import RequestRecord
 from flask_prod.core.redaction import redact_query, secrets_held, secrets_sent, secrets_under
 
-from .notes import notes_taken
+from .notes import notes_of, notes_taken
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _LEFT_OUT = frozenset({"Cookie", "X-Forwarded-For", "X-Real-Ip", "Forwarded"})
+_FLASK_FRAMES = 5
+"""Flask's own frames come first; the one that holds the request's context is among these."""
+
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -69,12 +74,21 @@ def describe(record: RequestRecord, span_id: str = "") -> dict[str, Any]:
 def secrets_of_request(record: RequestRecord) -> set[str]:
     """Return what the request sent that is secret: credentials, cookies, values of its query and of its body."""
     environ = record.environ
-    return {*secrets_sent(environ), *_secrets_of_body(environ), *_password(environ)}
+    notes = notes_taken(record)
+    kept = notes.secrets if notes is not None else ()
+    return {*secrets_sent(environ), *kept, *_of_body(environ.get("werkzeug.request")), *_password(environ)}
 
 
 def secrets_of_error(error: BaseException) -> Iterator[str]:
     """Yield what the variables behind *error* hold under a secret's name, also deeper than a report shows."""
-    return secrets_held(error)
+    yield from secrets_held(error)
+    for frame, _ in islice(walk_tb(error.__traceback__), _FLASK_FRAMES):
+        yield from _of_body(getattr(frame.f_locals.get("ctx"), "request", None))
+
+
+def keep_secrets(record: RequestRecord) -> None:
+    """Note what in the body of a failed request is secret, while Flask still has the body."""
+    notes_of(record).secrets.update(_of_body(record.environ.get("werkzeug.request")))
 
 
 def _request(record: RequestRecord) -> dict[str, Any]:
@@ -95,9 +109,8 @@ def _headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in named if name not in _LEFT_OUT]
 
 
-def _secrets_of_body(environ: WSGIEnvironment) -> Iterator[str]:
+def _of_body(request: object) -> Iterator[str]:
     """Yield secrets of the body as far as the application has read it; it is not read for this."""
-    request = environ.get("werkzeug.request")
     read = getattr(request, "__dict__", {})
     if "form" in read:
         yield from secrets_under(dict(read["form"].lists()))

@@ -285,20 +285,25 @@ def test_propagated(make_app: MakeApp, http_sink: HttpSink, sent: Sent) -> None:
     sent(1)
 
 
+@pytest.mark.parametrize("handled", [True, False, None])
 @pytest.mark.parametrize("kind", ["form", "json"])
-def test_body(shop: Flask, http_sink: HttpSink, kind: str) -> None:
-    """Secrets of a body are not in the report, though only their values turn up in it."""
+def test_body(shop: Flask, http_sink: HttpSink, kind: str, handled: bool | None) -> None:
+    """Secrets of a body are not in the report, though only their values turn up in it, whoever answers."""
+    shop.config["PROPAGATE_EXCEPTIONS"] = handled is None
+    if handled:
+        shop.register_error_handler(Exception, lambda error: ("sorry", 500))
     canaries = {name: secrets.token_hex(12) for name in ("password", "iban")}
     basic = secrets.token_hex(12)
 
     @shop.post("/pay")
     def pay() -> str:
-        sent = request.form if kind == "form" else request.get_json()["more"][0]
-        auth = request.authorization
-        assert auth is not None
-        raise ValueError(
-            f"{sent['password']} {auth.password} {quote_plus(sent['iban'])} {b64encode(basic.encode())!r}"
-        )
+        assert request.authorization is not None
+        # No variable holds the body: only the request itself knows what in it is secret.
+        said = f"{found()['password']} {request.authorization.password} {quote_plus(found()['iban'])}"
+        raise ValueError(f"{said} {b64encode(found()['iban'].encode())!r}")
+
+    def found() -> Any:
+        return request.form if kind == "form" else request.get_json()["more"][0]
 
     body: Any = {"data": canaries} if kind == "form" else {"json": {"more": [canaries]}}
     answer = shop.test_client().post("/pay", auth=("me", basic), **body)
