@@ -197,7 +197,8 @@ class CacheFace(Cache):
         from .queries import Asked, session_of_app
 
         asked = Asked(statement, _seconds(ttl), tuple(tags), key)
-        return self.backend.queries.fetch(session or session_of_app(), asked)
+        queries = self.backend.queries
+        return queries.fetch(session or session_of_app(), asked, followed=session is None)
 
     def memoize(  # noqa: PLR0913  # the library's arguments
         self,

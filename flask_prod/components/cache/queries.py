@@ -126,8 +126,10 @@ class Queries:
                 "results of changed tables could not be invalidated; they live until their time is over"
             )
 
-    def fetch(self, session: Session, asked: Asked) -> Rows:
-        """Return the rows, from the cache where that may be."""
+    def fetch(self, session: Session, asked: Asked, *, followed: bool = True) -> Rows:
+        """Return the rows, from the cache where that may be; a session that is not *followed* is looked into."""
+        if not followed and session.in_transaction():
+            _remember(session, None, session.connection(bind_arguments={"clause": asked.statement}))
         session_bind = session.get_bind(clause=asked.statement)  # type: ignore[arg-type]
         asked = replace(asked, statement=_columns_only(asked.statement))
         shape = self._shape(asked.statement, session_bind.dialect)
