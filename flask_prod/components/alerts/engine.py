@@ -88,14 +88,16 @@ class AppAlerts:
                     self._causes[record.route or "unmatched", cause] += 1
 
     def start(self) -> None:
-        """Note where the counter stands as this process begins to serve: what comes now counts."""
+        """Note where the counter stands as this process begins to serve: what comes now counts.
+
+        The first process to serve leads, since it alone has seen the beginning.
+        """
+        self._leads()
         self._rate.feed(monotonic(), self._failed_so_far())
 
     def watch(self) -> None:
         """Look at the error rate, if this process is the one that does; called every few seconds."""
-        if self._leader is None:
-            self._leader = Leader(self._folder(), "alerts")
-        if self._instruments.total is not None and not self._leader.leads():
+        if self._instruments.total is not None and not self._leads():
             return
         rate = self._rate.feed(monotonic(), self._failed_so_far())
         self._instruments.rate.set(rate)
@@ -127,6 +129,11 @@ class AppAlerts:
         self.sender.close()
         if self._leader is not None:
             self._leader.resign()
+
+    def _leads(self) -> bool:
+        if self._leader is None:
+            self._leader = Leader(self._folder(), "alerts")
+        return self._leader.leads()
 
     def _failed_so_far(self) -> float:
         total = self._instruments.total
