@@ -2,67 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import sys
+from typing import TYPE_CHECKING, ClassVar
 
 from flask import Flask
-from sqlalchemy import Engine, event
 
-from flask_prod.core.component import Check, Component, Contribution, Installed
-from flask_prod.core.errors import ConfigError, ProdKitError
+from flask_prod.core.component import Check, Component, Contribution, Finding, Installed
+from flask_prod.core.later import Later
 from flask_prod.core.settings import Section
 
-from .answers import translate_errors
-from .engine import build_engine, create_folder, default_url, parse_url
-from .handle import AppDatabase, DatabaseFace
 from .settings import DatabaseSettings
-from .spans import trace_statements
+
+if TYPE_CHECKING:
+    from .handle import AppDatabase, DatabaseFace
+
+_REFUSED = "Requests answered 503 or 504 because of the database, by reason: pool, statement, server or locked."
 
 
-class Database(Component[DatabaseSettings, AppDatabase]):
-    """Give the application a pool of connections and each of its contexts a session."""
+class Database(Component[DatabaseSettings, "AppDatabase | Later"]):
+    """Give the application a pool of connections and each of its contexts a session.
+
+    SQLAlchemy is a third of all that a kit could import: an application that neither names a database nor imports
+    the library is spared it.
+    """
 
     name: ClassVar[str] = "database"
     settings: ClassVar[type[Section]] = DatabaseSettings
 
     def face(self) -> DatabaseFace:
         """Build `prod.db`."""
+        from .handle import DatabaseFace
+
         return DatabaseFace()
 
-    def install(self, app: Flask, settings: DatabaseSettings, kit: Installed) -> Contribution[AppDatabase]:
-        """Build the engine without connecting: a database that is down now does not prevent the start."""
-        chosen = bool(settings.url)
-        service = kit.service.service_name
-        url = parse_url(settings.url.reveal()) if chosen else default_url(app.instance_path, service)
-        if chosen:
-            create_folder(url)
+    def install(self, app: Flask, settings: DatabaseSettings, kit: Installed) -> Contribution[AppDatabase | Later]:
+        """Build the engine now if there is a use for it, else with the first use."""
+        refused = kit.meter.counter("flask_prod_database_refused_total", _REFUSED, ("reason",))
 
-        engine = build_engine(url, settings, service)
-        if not chosen:
-            _create_folder_at_first_use(engine)
-        database = AppDatabase(engine, chosen=chosen)
-        trace_statements(engine, kit.tracer)
-        cache = kit.handle("cache")
-        if cache is not None:
-            cache.follow(engine, database.session_factory)
-        translate_errors(app, kit.meter.counter("flask_prod_database_refused_total", _REFUSED, ("reason",)))
+        def build() -> AppDatabase:
+            from .build import build_database
+
+            return build_database(app, settings, kit, refused)
+
+        if settings.url or "sqlalchemy" in sys.modules:
+            database = build()
+            return Contribution(
+                handle=database,
+                checks=(Check("database", database.ping),),
+                after_fork=database.after_fork,
+                close=database.close,
+            )
+        later = Later(build)
         return Contribution(
-            handle=database,
-            checks=(Check("database", database.ping),),
-            after_fork=database.after_fork,
-            close=database.close,
+            handle=later,
+            checks=(Check("database", lambda: _look(later)),),
+            start=lambda: _build_if_used(later),
+            after_fork=later.after_fork,
+            close=later.close,
         )
 
 
-_REFUSED = "Requests answered 503 or 504 because of the database, by reason: pool, statement, server or locked."
+def _look(later: Later) -> Finding | None:
+    if later.built is None:
+        return Finding(detail="not used: DATABASE_URL is not set and nothing was stored")
+    finding: Finding | None = later.ping()
+    return finding
 
 
-def _create_folder_at_first_use(engine: Engine) -> None:
-    """Leave no trace of a database in applications that do not use one."""
-
-    def connect(_dialect: object, _record: object, _args: object, _kwargs: dict[str, Any]) -> None:
-        try:
-            create_folder(engine.url)
-        except ConfigError as error:
-            raise ProdKitError(error.problems[0]) from error
-
-    event.listen(engine, "do_connect", connect)
+def _build_if_used(later: Later) -> None:
+    """Spare the first request the work, where the application has imported the library by now."""
+    if "sqlalchemy" in sys.modules:
+        later.build()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 
 from flask_prod.core.errors import ProdKitError
+from flask_prod.core.ports import RedisPort
 
-from .engine import Engine, QueueState
+if TYPE_CHECKING:
+    from flask_prod.core.later import Later
+
+    from .engine import Engine, QueueState
 
 _COLUMNS = ("queue", "waiting", "scheduled", "running", "failed", "workers")
 
@@ -22,7 +28,7 @@ Examples:
 """
 
 
-def jobs_command(engine: Engine) -> click.Command:
+def jobs_command(engine: Engine | Later, redis: RedisPort) -> click.Command:
     """Return the group for one application; later commands about jobs go below it."""
 
     @click.group("jobs", help=_HELP, invoke_without_command=True, short_help="Show the queues of background jobs.")
@@ -31,7 +37,7 @@ def jobs_command(engine: Engine) -> click.Command:
     def jobs(context: click.Context, as_json: bool) -> None:
         if context.invoked_subcommand is not None:
             return
-        if not engine.redis.configured:
+        if not redis.configured:
             raise click.ClickException("There is no REDIS_URL, so there are no queues.")
         try:
             states = engine.overview()
