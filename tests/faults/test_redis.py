@@ -167,7 +167,7 @@ def test_t02_corrupt_answers(serve: ServeShop, valkey: Valkey, fault_proxy: Star
     wait_for(lambda: server.get("/").status == 200 and degraded(server) == 0, 5, "recovery")
 
 
-BACKGROUND = ('"rq:queues"', '"CONFIG"', '"PING"', '"CLIENT"')
+BACKGROUND = ('"rq:queues"', '"CONFIG"', '"PING"', '"CLIENT"', ':log-level"')
 """What the kit asks beside requests, every few seconds or minutes."""
 
 
@@ -215,7 +215,7 @@ def test_t04_one_round_trip(serve: ServeShop, valkey: Valkey, fault_proxy: Start
             assert answer.headers["RateLimit"].count(";r=") == 2
 
     asked = [command for command in commands if not any(word in command for word in BACKGROUND)]
-    assert len(asked) <= count, asked
+    assert len(asked) <= count, [command for command in asked if '"EVALSHA"' not in command]
     assert 0.05 <= sorted(taken)[count // 2] < 0.1
 
 

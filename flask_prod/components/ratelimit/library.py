@@ -46,7 +46,10 @@ class AppLimiter(Limiter):
     ) -> None:
         self.on_shadow: Callable[[RateLimitExceeded], None] | None = None
         own = config.get("RATELIMIT_STORAGE_URI")
-        self._redis = None if own or redis_port is None or not redis_port.configured else redis_port
+        # The library's scripts need a client of one server: on a cluster, which cannot be watched either, its own
+        # decorators count in the process. `@prod.limit` counts in the cluster.
+        ours = redis_port is not None and redis_port.configured and redis_port.watchable
+        self._redis = redis_port if ours and not own else None
         self._fail = fail
         super().__init__(
             key_func=current_address,

@@ -25,6 +25,12 @@ from .wire import pack, unpack
 _PAUSE = 0.5
 """Seconds between two looks at the map of the cluster."""
 
+_MOST_NODES = 1024
+"""More primaries than a cluster may have sensibly: one thousand, says its specification."""
+
+_BY_KEY = {b"MGET": b"GET", b"UNLINK": b"UNLINK", b"DEL": b"DEL", b"EXISTS": b"EXISTS"}
+"""Commands of many keys, and what each of their keys is asked with."""
+
 _ASKING = pack(b"ASKING")
 _SCRIPTS = (b"EVAL", b"EVALSHA", b"EVAL_RO", b"EVALSHA_RO", b"FCALL", b"FCALL_RO")
 
@@ -56,13 +62,21 @@ class ClusterClient(RedisCluster):
 
     def ask(self, command: bytes) -> Any:
         """Send a packed command to the node that has its key; the same answers as the lean client's."""
-        answer = self.ask_many((command,))[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        words = unpack(command)
+        if words[0].upper() == b"SCAN":
+            return self._scan(words)
+        return _raised(self.ask_many((command,))[0])
 
     def ask_many(self, commands: Sequence[bytes]) -> list[Any]:
-        """Send packed commands, in one round trip per node, and return their answers in order."""
+        """Send packed commands, in one round trip per node, and return their answers in order.
+
+        MGET, UNLINK, DEL and EXISTS are split by their keys, which may be anywhere.
+        """
+        split = [_split(command) for command in commands]
+        answers = iter(self._ask_each([part for parts, _ in split for part in parts]))
+        return [join([next(answers) for _ in parts]) for parts, join in split]
+
+    def _ask_each(self, commands: Sequence[bytes]) -> list[Any]:
         answers: list[Any] = [None] * len(commands)
         by_node: dict[str, tuple[ClusterNode, list[int]]] = {}
         for place, command in enumerate(commands):
@@ -134,6 +148,20 @@ class ClusterClient(RedisCluster):
         finally:
             pool.release(connection)
 
+    def _scan(self, words: Sequence[bytes]) -> list[Any]:
+        """Scan one node on; the cursor says which one, and where in it."""
+        nodes = sorted(self.nodes_manager.get_nodes_by_server_type("primary"), key=_name_of)
+        cursor, place = divmod(int(words[1]), _MOST_NODES)
+        if place >= len(nodes):
+            return [b"0", []]
+        command = pack(words[0], b"%d" % cursor, *words[2:])
+        answer = _raised(self._guarded(nodes[place], self._exchange, nodes[place], [command])[0])
+        cursor = int(answer[0])
+        if not cursor:
+            place += 1
+        following = cursor * _MOST_NODES + place if place < len(nodes) else 0
+        return [b"%d" % following, answer[1]]
+
     def _redirected(self, command: bytes, error: Any) -> Any:
         """Ask the node that another named: for good when it was moved, this once while it is being moved."""
         before = [_ASKING]
@@ -168,6 +196,38 @@ class ClusterClient(RedisCluster):
         for name in set(self._breakers) - names:
             if self._breakers.pop(name).opened:
                 self._on_node(name, False)
+
+
+def _name_of(node: ClusterNode) -> str:
+    return str(node.name)
+
+
+def _split(command: bytes) -> tuple[list[bytes], Callable[[list[Any]], Any]]:
+    """Return what a command is sent as, and what makes one answer of the answers."""
+    words = unpack(command)
+    alone = _BY_KEY.get(words[0].upper())
+    if alone is None or len(words) < 3:
+        return [command], _first
+    return [pack(alone, key) for key in words[1:]], _values if alone == b"GET" else _total
+
+
+def _first(answers: list[Any]) -> Any:
+    return answers[0]
+
+
+def _values(answers: list[Any]) -> list[Any]:
+    """Return values as MGET does: nothing for a key of another type."""
+    return [None if isinstance(answer, redis.ResponseError) else answer for answer in answers]
+
+
+def _total(answers: list[Any]) -> Any:
+    return next((answer for answer in answers if isinstance(answer, Exception)), None) or sum(answers)
+
+
+def _raised(answer: Any) -> Any:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _answer(connection: Any) -> Any:

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
+from flask_prod import ProdKit
 from flask_prod.components.redis import RedisHandle, RedisSettings
 from flask_prod.core.component import Event
 from flask_prod.core.errors import NotInstalled, Unavailable
 from flask_prod.core.ports import NoMeter
 from flask_prod.core.values import Secret, SecretUrl
-from tests.apps import StartValkey
+from tests.apps import MakeApp, StartValkey
 from tests.deployments import Cluster, Sentinels, TlsFront
 from tests.servers import HOST, Valkey, free_port, wait_for
 
@@ -173,12 +174,51 @@ def test_a_cluster_serves_every_key(make_handle: MakeHandle, cluster: Cluster) -
     assert handle.ask("EVAL", "return redis.call('get', KEYS[1])", 1, "k2") == b"k2"
     assert handle.attempt(lambda client: sum(1 for _ in client.scan_iter("k*"))) == 50
 
+    assert handle.ask("MGET", *keys[:3], "none") == [b"k0", b"k1", b"k2", None]
+    assert handle.ask("EXISTS", *keys) == 50
+    assert sorted(scanned(handle, "k*")) == sorted(key.encode() for key in keys)
+    assert handle.ask("UNLINK", *keys) == 50
+    assert scanned(handle, "k*") == []
+
     token = handle.lock("report", 5)
     assert token
     assert handle.lock("report", 5) is None
     assert handle.unlock("report", token)
     with pytest.raises(NotInstalled, match="RQ"):
         handle.client("jobs")
+
+
+def scanned(handle: RedisHandle, pattern: str) -> list[bytes]:
+    """Return the keys that SCAN finds, few at a time."""
+    cursor, found = b"0", []
+    for _ in range(1000):
+        cursor, names = handle.ask("SCAN", cursor, "MATCH", pattern, "COUNT", 5)
+        found += names
+        if cursor == b"0":
+            return found
+    raise AssertionError("an endless scan")
+
+
+@pytest.mark.parametrize("kind", ["cluster", "sentinels"])
+def test_the_kit(make_app: MakeApp, request: pytest.FixtureRequest, kind: str) -> None:
+    """Limits, cache and health work on every kind of deployment, with all of it in Redis."""
+    deployment: Cluster | Sentinels = request.getfixturevalue(kind)
+    prod = ProdKit()
+    app = make_app(kit=prod, REDIS_URL=deployment.url, HEALTH_TOKEN="t")
+    app.add_url_rule("/", "home", prod.limit("few", "3/1m")(prod.cache.cached(ttl="1m")(lambda: "home")))
+    app.add_url_rule("/library", "library", prod.limiter.limit("3/minute")(lambda: "library"))
+    client = app.test_client()
+
+    assert [client.get("/").status_code for _ in range(4)] == [200] * 3 + [429]
+    assert [client.get("/library").status_code for _ in range(4)] == [200] * 3 + [429]
+    with app.app_context():
+        prod.cache.set("a", {"b": 1})
+        assert prod.cache.get("a") == {"b": 1}
+        assert prod.cache.get_many("a", "none") == [{"b": 1}, None]
+        assert prod.cache.delete("a")
+        assert prod.cache.clear()
+    handle = app.extensions["prod"].contributions["redis"].handle
+    assert (handle.cause, handle.degraded) == ("", False)
 
 
 def test_a_moved_slot(make_handle: MakeHandle, cluster: Cluster) -> None:
