@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from bench.cache import memory_hit, redis_hit, tiered_hit
 from bench.measure import NAMES, RESULTS, Figures, imports, instructions, surroundings, times
 from bench.pages import page_instructions, page_times
 from bench.rooms import write_costs
@@ -30,6 +31,9 @@ GROUPS = (
     "throughput.memory",
     "throughput.redis",
     "cache.page",
+    "cache.memory_hit",
+    "cache.tiered_hit",
+    "cache.redis_hit",
     "import",
 )
 FLOOR = Path(__file__).parent / "floor.json"
@@ -103,6 +107,8 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
         yield from _request("request.traced", surround.traced(), gated)
     if "cache.page".startswith(beginnings):
         yield from _pages(surround.memory(), gated)
+    if not gated:
+        yield from _hits(surround, beginnings)
     if "import".startswith(beginnings) and not gated:
         milliseconds, megabytes = imports(surround.memory())
         yield _row("import.ms", milliseconds, "ms")
@@ -125,6 +131,16 @@ def _pages(environ: Environ, gated: bool) -> Iterator[Row]:
     )
     if not gated:
         yield _row("cache.page.time", page_times(environ), "us")
+
+
+def _hits(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]:
+    if "cache.memory_hit".startswith(beginnings):
+        yield _row("cache.memory_hit", memory_hit(), "us")
+    wanted = [(f"cache.{hit.__name__}", hit) for hit in (tiered_hit, redis_hit)]
+    wanted = [(name, hit) for name, hit in wanted if name.startswith(beginnings)]
+    url = surround.redis()()["REDIS_URL"] if wanted else ""
+    for name, hit in wanted:
+        yield _row(name, hit(url), "us")
 
 
 def _throughput(name: str, environ: Environ) -> Row:

@@ -159,6 +159,11 @@ class SafeBackend(BaseCache):
         """Return a result from the store, or computed once; see `Loader`."""
         return self.loader.compute(want) if forced else self.loader.obtain(want)
 
+    def peek(self, key: str, order: Order) -> Any:
+        """Return a value that this process has in its memory, MISSING if somebody has to look further."""
+        entry = self.loader.peek(key, order)
+        return MISSING if entry is None else self.value_of(entry)
+
     def made(self, value: Any) -> Made | None:
         """Return what is stored of a value, None if it is too large; TypeError names a type that cannot be."""
         return self._fit(*encode_value(value))

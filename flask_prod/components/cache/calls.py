@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from string import Formatter
 from typing import TYPE_CHECKING, Any, cast
 
 from flask import current_app
@@ -17,6 +15,7 @@ from flask_caching.utils import join_generator
 from werkzeug.wrappers import Response
 
 from .absent import MISSING
+from .arguments import Arguments, Tags
 from .backend import SafeBackend, Timeout
 from .entry import Entry
 from .loader import Made, Order, Want
@@ -27,10 +26,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Key = Callable[..., str]
-Tags = Iterable[str] | Callable[..., Iterable[str]]
-
-_LONGEST_NAME = 200
-"""Characters of a tag; what a visitor puts into an address must not make names of megabytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +61,19 @@ class Call:
         self.function = function
         self.options = options
         self.name = f"{function.__module__}.{function.__qualname__}"
-        self._tags = tag_maker(function, options.tags)
+        self.arguments = Arguments(function)
+        self._tags = self.arguments.tags(options.tags)
+        self._quick = options.forced_update is None and options.is_stale is None
         self._known: tuple[SafeBackend, Timeout, Order] | None = None
         self.keeps_none = options.cache_none or options.negative is not None
         self.decorated = self._decorate(timeout)
 
     def _decorate(self, timeout: Timeout) -> Any:
+        unless = self.options.unless
+
         @functools.wraps(self.function)
         def decorated(*args: Any, **kwargs: Any) -> Any:
-            if self.cache._bypass_cache(self.options.unless, self.function, *args, **kwargs):
+            if unless is not None and self.cache._bypass_cache(unless, self.function, *args, **kwargs):
                 return self.uncached(args, kwargs)
             return self.run(args, kwargs)
 
@@ -109,9 +108,15 @@ class Call:
         """Return the tags of one call's result."""
         return self._tags(args, kwargs)
 
-    def through(self, key: str, args: Any, kwargs: Any, tags: tuple[str, ...] | None = None) -> Any:
+    def through(self, key: str, args: Any, kwargs: Any) -> Any:
         """Return the value under *key*, computed by one caller where it is not there."""
         backend = self.cache.backend
+        order = self._order(backend)
+        signals = backend.library.enable_signals
+        if self._quick and not signals:
+            value = backend.peek(key, order)
+            if value is not MISSING and (value is not None or self.keeps_none):
+                return value
 
         def read(entry: Entry) -> Any:
             return self.fresh(backend.value_of(entry), args, kwargs)
@@ -119,9 +124,8 @@ class Call:
         def make() -> tuple[Any, Made | None]:
             return self.compute(backend, args, kwargs)
 
-        tags = self.tags(args, kwargs) if tags is None else tags
-        want = Want(key, tags, self._order(backend), make, read)
-        if not self.cache.enable_signals:
+        want = Want(key, self.tags(args, kwargs), order, make, read)
+        if not signals:
             return backend.obtain(want, self._forced(args, kwargs))
         return self.told(backend, key, want, args, kwargs)
 
@@ -209,50 +213,28 @@ class MemoizedCall(Call):
 
     def run(self, args: Any, kwargs: Any) -> Any:
         """Answer one call."""
-        key = self.decorated.make_cache_key(self.decorated, *args, **kwargs)
+        return self.through(self.decorated.make_cache_key(self.decorated, *args, **kwargs), args, kwargs)
+
+    def tags(self, args: Any, kwargs: Any) -> tuple[str, ...]:
+        """Return the tags of one call's result, and those that `delete_memoized` invalidates."""
         names = self.cache.memoized_names(self.decorated, args, self.options.ignored)
-        return self.through(key, args, kwargs, (*names, *self.tags(args, kwargs)))
+        return (*names, *super().tags(args, kwargs))
+
+    def key_maker(self, make: Callable[..., str]) -> Callable[..., str]:
+        """Return a quicker way to keys of functions with plain arguments; others take the library's way."""
+        plain = self.arguments.key
+
+        def make_cache_key(f: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
+            if not self.cache.source_check:
+                key = plain(args, kwargs)
+                if key is not None:
+                    return f"memo:{key}"
+            return make(f, *args, **kwargs)
+
+        return make_cache_key
 
     def tell(self, key: str, found: bool, args: Any, kwargs: Any) -> None:
         """Send the library's signals for memoized functions."""
         if self.cache.enable_signals:
             signal = cache_memoize_hit if found else cache_memoize_miss
             signal.send(cache=self.cache, cache_key=key, f=self.function, args=args, kwargs=kwargs)
-
-
-def tag_maker(function: Callable[..., Any], tags: Tags) -> Callable[[Any, Any], tuple[str, ...]]:
-    """Return what makes the tags of a call: `product:{id}` takes the argument *id*."""
-    if callable(tags):
-        return lambda args, kwargs: tuple(_short(str(tag)) for tag in tags(*args, **kwargs))
-    fixed = tuple(_short(tag) for tag in tags)
-    if not any("{" in tag for tag in fixed):
-        return lambda _args, _kwargs: fixed
-    signature = inspect.signature(function)
-    rest = next((p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD), None)
-    for tag in fixed:
-        for _, field, _, _ in Formatter().parse(tag):
-            _must_be_argument(tag, field, function, signature, rest)
-
-    def fill(args: Any, kwargs: Any) -> tuple[str, ...]:
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        values = bound.arguments
-        if rest is not None:
-            values = {**values, **values[rest]}
-        return tuple(_short(tag.format_map(values)) for tag in fixed)
-
-    return fill
-
-
-def _must_be_argument(
-    tag: str, field: str | None, function: Callable[..., Any], signature: inspect.Signature, rest: str | None
-) -> None:
-    if field is None or rest is not None:
-        return
-    name = field.partition(".")[0].partition("[")[0]
-    if name not in signature.parameters:
-        raise TypeError(f"The tag {tag!r} names an argument that {function.__qualname__} does not have.")
-
-
-def _short(tag: str) -> str:
-    return tag if len(tag) <= _LONGEST_NAME else hashlib.sha256(tag.encode()).hexdigest()

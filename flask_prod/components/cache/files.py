@@ -85,6 +85,10 @@ class FileStore:
             return None
         return entry
 
+    def peek(self, key: str) -> Entry | None:
+        """Have nothing in memory."""
+        return None
+
     def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
         """Return several."""
         return [self.get(key) for key in keys]

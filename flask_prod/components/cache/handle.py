@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -16,8 +17,9 @@ from flask_caching.utils import function_namespace
 from flask_prod.core.errors import NotInstalled, SetupFinished
 from flask_prod.core.values import parse_duration
 
+from .arguments import Arguments, Tags
 from .backend import SafeBackend, Timeout
-from .calls import MemoizedCall, Options, Tags
+from .calls import MemoizedCall, Options
 from .pages import CachedCall
 from .remember import RememberedCall
 from .warming import Warming, Warmth
@@ -159,7 +161,7 @@ class CacheFace(Cache):
         # without it the library serves page 1 for page 2, and keys of pages are hashed one way.
         options = Options(
             key_prefix=key_prefix,
-            make_key=make_cache_key or _key_function(key),
+            make_key=make_cache_key or (key if callable(key) else None),
             by_arguments=key_prefix == "view/%s",
             unless=unless,
             forced_update=forced_update,
@@ -178,7 +180,13 @@ class CacheFace(Cache):
             statuses=tuple(statuses),
         )
         seconds = _seconds(timeout if ttl is None else ttl)
-        return lambda function: CachedCall(self, function, options, seconds).decorated
+        if not isinstance(key, str):
+            return lambda function: CachedCall(self, function, options, seconds).decorated
+        return lambda function: (
+            CachedCall(
+                self, function, replace(options, make_key=Arguments(function).template(key)), seconds
+            ).decorated
+        )
 
     def query(
         self,
@@ -239,10 +247,11 @@ class CacheFace(Cache):
         seconds = _seconds(timeout if ttl is None else ttl)
 
         def decorate(function: Callable[P, R]) -> _MemoizedFunction[P, R]:
-            memoized = MemoizedCall(self, function, options, seconds).decorated
-            memoized.make_cache_key = self._memoize_make_cache_key(
-                make_name, hash_method, source_check, args_to_ignore
-            )
+            call = MemoizedCall(self, function, options, seconds)
+            memoized = call.decorated
+            make_key = self._memoize_make_cache_key(make_name, hash_method, source_check, args_to_ignore)
+            ours = not any((make_name, hash_method, source_check, args_to_ignore))
+            memoized.make_cache_key = call.key_maker(make_key) if ours else make_key
             memoized.delete_memoized = lambda: self.delete_memoized(memoized)
             return cast("_MemoizedFunction[P, R]", memoized)
 
@@ -266,12 +275,9 @@ class CacheFace(Cache):
         Of callers at once, in whatever process, one computes.
         """
         options = Options(
-            tags=tuple(tags),
-            stale=_seconds(stale),
-            stale_on_error=_seconds(stale_on_error),
-            negative=_seconds(negative),
+            stale=_seconds(stale), stale_on_error=_seconds(stale_on_error), negative=_seconds(negative)
         )
-        return cast(R, RememberedCall(self, fn, options, _seconds(ttl)).through(key, (), {}))
+        return cast(R, RememberedCall(self, fn, options, _seconds(ttl), tuple(tags)).through(key, (), {}))
 
     def invalidate(self, *tags: str) -> bool:
         """Forget every entry with one of *tags*, in all processes; False if that has to wait for Redis.
@@ -334,10 +340,6 @@ class CacheFace(Cache):
     def _names_of(self, f: Callable[..., Any], args: Any, ignored: Iterable[str]) -> list[str]:
         name, instance = function_namespace(f, args=args)
         return [name] if instance is None or "self" in ignored else [name, instance]
-
-
-def _key_function(key: str | Callable[..., str] | None) -> Callable[..., str] | None:
-    return (lambda *_args, **_kwargs: key) if isinstance(key, str) else key
 
 
 def _seconds(timeout: Timeout) -> float | None:

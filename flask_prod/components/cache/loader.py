@@ -127,6 +127,19 @@ class Loader:
         self.count("miss")
         return self._fly_or(want, entry, found)
 
+    def peek(self, key: str, order: Order) -> Entry | None:
+        """Return a fresh entry of this process's memory; None is no miss yet."""
+        began = perf_counter()
+        entry = self.store.peek(key)
+        if entry is None:
+            return None
+        now = time() + ahead.get()
+        if not entry.is_fresh(now) or order.is_due(entry, now):
+            return None
+        self._measure(began, entry)
+        self._counters.looked.inc("hit", self.store.name, entry.tier)
+        return entry
+
     def fresh(self, want: Want) -> Entry | None:
         """Return the entry if there is a fresh one; computes nothing."""
         entry = self.store.get(want.key, want.tags)

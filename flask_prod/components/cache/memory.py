@@ -56,6 +56,11 @@ class MemoryStore:
         with self._lock:
             return self._get(key)
 
+    def peek(self, key: str) -> Entry | None:
+        """Return the same."""
+        with self._lock:
+            return self._get(key)
+
     def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
         """Return several."""
         with self._lock:

@@ -44,7 +44,8 @@ class CachedCall(Call):
         self._explicit = self.options.make_key or (prefix if callable(prefix) else None)
         self._by_path = isinstance(prefix, str) and "%s" in prefix
         self._takes_arguments = self.options.by_arguments and bool(inspect.signature(self.function).parameters)
-        self._key_of_arguments = self.cache._memoize_make_cache_key()
+        self._key_of_arguments = self.cache._memoize_make_cache_key(source_check=self.options.source_check)
+        self._checks_source = bool(self.options.source_check)
         self._declare()
         return function
 
@@ -100,7 +101,8 @@ class CachedCall(Call):
 
     def _arguments_key(self, args: Any, kwargs: Any) -> str:
         """Return a key per set of arguments, however they are passed, as `memoize` does."""
-        return "call:" + str(self._key_of_arguments(self.function, *args, **kwargs))
+        key = None if self._checks_source else self.arguments.key(args, kwargs)
+        return key or "call:" + str(self._key_of_arguments(self.function, *args, **kwargs))
 
     def _key(self, args: Any, kwargs: Any) -> str:
         if self.options.make_key is not None:

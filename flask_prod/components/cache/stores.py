@@ -58,6 +58,9 @@ class Store(Protocol):
     def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
         """Return what may be served under *key*; naming its *tags*, where known, saves a round trip."""
 
+    def peek(self, key: str) -> Entry | None:
+        """Return what may be served under *key* if it lies in this process's memory."""
+
     def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
         """Return what may be served under each key."""
 
@@ -128,6 +131,10 @@ class NullStore:
     name = "null"
 
     def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
+        """Find nothing."""
+        return None
+
+    def peek(self, key: str) -> Entry | None:
         """Find nothing."""
         return None
 

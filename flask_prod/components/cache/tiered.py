@@ -44,11 +44,10 @@ class TieredStore(RedisStore):
 
     def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
         """Look in the memory, then ask Redis."""
+        found = self.peek(key)
+        if found is not None:
+            return found
         live = self.live
-        if live:
-            found = self.memory.get(key)
-            if found is not None:
-                return found
         latest = self._board.latest()
         found = super().get(key, tags)
         if found is not None and live and found.tier == "redis" and found.created:
@@ -57,6 +56,10 @@ class TieredStore(RedisStore):
             if self._board.latest() == latest:
                 self.memory.hold(key, found, marks)
         return found
+
+    def peek(self, key: str) -> Entry | None:
+        """Look in the memory alone."""
+        return self.memory.get(key) if self.live else None
 
     def keep(self, key: str, entry: Entry, ticket: Ticket) -> bool:
         """Store in both."""
