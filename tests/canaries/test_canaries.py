@@ -169,6 +169,7 @@ def test_no_canary_comes_out(leaky: Leaky) -> None:
         "log": b"cannot reach",
         "error reports": b"sign-in failed",
         "pages": b"request_id",
+        "traces": b"exception.stacktrace",
     }.items():
         assert words in after[where], f"{where} is not what was to be searched"
     found = hits(leaky.planted, outputs) + hits(leaky.planted, {f"{k} (Redis away)": v for k, v in after.items()})
