@@ -112,7 +112,7 @@ class Shop:
         self.folder = folder
         self.settings = {
             "REDIS_URL": redis_url,
-            "JOBS_HEARTBEAT": "1s",
+            "JOBS_RECOVERY": "5s",
             "ENVIRONMENT": "test",
             "SHUTDOWN_SECONDS": "30",
         }

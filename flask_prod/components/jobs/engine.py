@@ -25,7 +25,7 @@ from .job import AppQueue, bind, in_request_of, label_of, origin_of_request, tol
 from .payload import JsonSerializer, Unencodable, prepare
 from .retries import delays
 from .scripts import ACCEPT, ENQUEUE_DUE
-from .settings import JobsSettings
+from .settings import JobsSettings, weights_of
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -57,7 +57,7 @@ class Engine:
         self.settings = settings
         self.tasks = tasks
         self.redis: RedisPort = kit.handle("redis")
-        self.heartbeat = math.ceil(settings.heartbeat)
+        self.heartbeat = math.ceil(settings.recovery / 5)
         self.result_ttl = math.ceil(settings.result_ttl)
         self.failure_ttl = math.ceil(settings.failure_ttl)
         self.job_class, self.queue_class = bind(self)
@@ -105,7 +105,7 @@ class Engine:
 
     def queues(self) -> tuple[str, ...]:
         """Return the queues that workers serve, the most urgent first."""
-        return self.settings.queues or self.tasks.queues()
+        return tuple(weights_of(self.settings.queues)) or self.tasks.queues()
 
     def timeout(self, seconds: float | None) -> int:
         """Return a job's time limit in whole seconds."""

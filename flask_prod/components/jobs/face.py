@@ -37,6 +37,7 @@ class Options:
     timeout: float | None = None
     backoff: Backoff = "exponential"
     due: datetime | None = None
+    idempotent: bool = False
 
     def __post_init__(self) -> None:
         if not QUEUE_NAME.fullmatch(self.queue):
@@ -174,6 +175,7 @@ class JobsFace:
         retry: int = ...,
         timeout: Span | None = ...,
         backoff: Backoff = ...,
+        idempotent: bool = ...,
         on_failure: OnFailure | None = ...,
     ) -> Callable[[Callable[ParamsT, ReturnT]], Task[ParamsT, ReturnT]]: ...
 
@@ -181,6 +183,7 @@ class JobsFace:
         """Register a function as a job: `@prod.job` or `@prod.job(queue="emails", retry=3, timeout="30s")`.
 
         `retry` counts attempts after the first; `backoff` is "exponential", "linear", one delay or a list.
+        With `idempotent` a marker is kept of each finished dispatch, so that a second delivery runs nothing.
         `on_failure(job, reason)` is called in the application context once the last attempt has failed.
         """
         on_failure = options.pop("on_failure", None)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from flask_prod.core.values import parse_duration
+
+if TYPE_CHECKING:
+    from rq.job import Job
 
 Backoff: TypeAlias = str | float | Sequence[str | float]
 """`exponential`, `linear`, one delay ("30s", 30), or a list of delays whose last one repeats."""
@@ -47,3 +50,11 @@ def delays(retry: int, backoff: Backoff) -> list[int]:
 
 def _spread(seconds: float) -> int:
     return round(min(seconds, LONGEST) * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311  # no secret
+
+
+def next_attempt(job: Job, error: BaseException) -> float | None:
+    """Return the seconds until a job that failed with *error* is tried again; None when it is dead.
+
+    The worker asks once per failed attempt; taking one of the job's retries away is the source's part.
+    """
+    return float(job.get_retry_interval()) if job.should_retry else None

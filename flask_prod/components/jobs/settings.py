@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
 from flask_prod.core.settings import Section
-from flask_prod.core.values import DURATION, Duration
+from flask_prod.core.values import DURATION, Duration, Size
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 """No colon, which separates the namespace, and no comma, which separates queues in RQ's own records."""
@@ -21,7 +21,8 @@ class JobsSettings(Section, frozen=True, kw_only=True):
     prefix: ClassVar[str] = "JOBS_"
 
     queues: tuple[str, ...] = ()
-    """The queues a worker serves, the most urgent first; empty means each queue that a job names, then default."""
+    """The queues a worker serves, the most urgent first, or with weights (high:3, default:1); empty means each
+    queue that a job names, then default."""
 
     default_timeout: Annotated[float, Meta(ge=1, extra={"kind": DURATION})] = 180.0
     """How long a job may run that does not say so itself; whole seconds."""
@@ -29,8 +30,20 @@ class JobsSettings(Section, frozen=True, kw_only=True):
     workers: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many worker processes `flask prod worker` runs."""
 
-    heartbeat: Annotated[float, Meta(ge=1, le=300, extra={"kind": DURATION})] = 5.0
-    """How often a worker says that it lives; after three missed beats its job counts as abandoned."""
+    recovery: Annotated[float, Meta(ge=2, le=3600, extra={"kind": DURATION})] = 20.0
+    """Within which time a job runs again whose worker or machine is gone; workers send a heartbeat in a fifth."""
+
+    max_crashes: Annotated[int, Meta(ge=1, le=100)] = 3
+    """How many processes a job may cost before it is dead; a crash costs no retry."""
+
+    memory_limit: Size = 0
+    """A worker process that holds more ends after its job, and another takes its place; 0 for no limit."""
+
+    max_jobs: Annotated[int, Meta(ge=0)] = 0
+    """After so many jobs, give or take a tenth, a worker process is replaced; 0 for never."""
+
+    max_age: Duration = 0.0
+    """After so long, give or take a tenth, a worker process is replaced between two jobs; 0 for never."""
 
     result_ttl: Duration = 600.0
     """How long the result of a finished job is kept."""
@@ -40,6 +53,25 @@ class JobsSettings(Section, frozen=True, kw_only=True):
 
     def problems(self) -> Iterator[str]:
         """Yield queue names that could not be told from one another in Redis."""
-        for name in self.queues:
-            if not QUEUE_NAME.fullmatch(name):
-                yield f"JOBS_QUEUES has {name!r}; a queue name has letters, digits, and the signs . _ - only."
+        try:
+            weights_of(self.queues)
+        except ValueError as error:
+            yield f"JOBS_QUEUES has {error}."
+
+
+def weights_of(entries: Iterable[str]) -> dict[str, int]:
+    """Return queues with their weights: all 0 when they are asked strictly in this order.
+
+    ValueError for a name that is none, a weight that is not from 1 to 1000, and weights for some queues only.
+    """
+    weights: dict[str, int] = {}
+    for entry in entries:
+        name, colon, weight = entry.partition(":")
+        if not QUEUE_NAME.fullmatch(name) or (colon and not weight.isdecimal()):
+            raise ValueError(f"{entry!r}; a queue name has letters, digits, and the signs . _ - only")
+        if colon and not 1 <= int(weight) <= 1000:
+            raise ValueError(f"{entry!r}; a weight is a number from 1 to 1000")
+        weights.setdefault(name, int(weight or 0))
+    if any(weights.values()) and not all(weights.values()):
+        raise ValueError("weights for some queues only; give each one a weight, or none")
+    return weights
