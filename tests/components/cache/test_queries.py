@@ -62,6 +62,7 @@ class Note(Base):
     text: Mapped[str] = mapped_column(String(40))
 
 
+TABLE = Base.metadata.tables["products"]
 NAMES = select(Product.name).order_by(Product.id)
 
 
@@ -239,9 +240,7 @@ def test_savepoints(shop: Shop, keep: bool) -> None:
     "change",
     [
         lambda shop: shop.session().execute(update(Product).values(name="green")),
-        lambda shop: (
-            shop.session().connection().execute(update(Base.metadata.tables["products"]).values(name="green"))
-        ),
+        lambda shop: shop.session().connection().execute(update(TABLE).values(name="green")),
         lambda shop: shop.session().execute(text("/* x */ UPDATE products SET name = 'green'")),
         lambda shop: shop.session().connection().exec_driver_sql("UPDATE products SET name = 'green'"),
         lambda shop: setattr(shop.session().scalars(select(Product)).one(), "name", "green"),
