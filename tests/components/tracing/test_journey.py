@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,37 @@ def check_table(spans: list[Span]) -> None:
     for span in spans:
         row = next(row for row in SPANS if row.matches(span.name, span.kind))
         assert span.name in OWN or set(span.attributes) <= set(row.attributes), span
+
+
+PLAIN = """
+import os, time
+from flask import Flask
+from flask_prod import ProdKit
+
+app = Flask("shop")
+ProdKit(app, only=("tracing", "health"))
+
+@app.get("/")
+def home():
+    time.sleep(0.02)
+    return str(os.getpid())
+"""
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_preloaded_workers_send_their_own(gunicorn: StartGunicorn, collector: Collector, protocol: str) -> None:
+    """With gunicorn's preload each worker has a thread and a connection of its own, and loses no span."""
+    server = gunicorn(
+        "app:app", source=PLAIN, config="python:flask_prod.server.gunicorn_conf", args=["--preload"],
+        ready="/health/live", env={
+            "ENVIRONMENT": "staging", "WEB_CONCURRENCY": "2", "WEB_THREADS": "1", "TRACING_SAMPLING_RATE": "1",
+            "OTLP_ENDPOINT": collector.url if protocol == "http" else collector.grpc_url,
+        },
+    )  # fmt: skip
+    with ThreadPoolExecutor(4) as pool:
+        pids = list(pool.map(lambda _: server.get("/").body, range(60)))
+    server.term()
+    server.wait(10)
+
+    assert len(set(pids)) == 2
+    assert [span.name for span in collector.spans] == ["GET /"] * 60
