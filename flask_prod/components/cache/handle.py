@@ -10,19 +10,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flask import Flask, current_app
-from flask_caching import Cache
 from flask_caching.jinja2ext import JINJA_CACHE_ATTR_NAME, CacheExtension
 from flask_caching.utils import function_namespace
 
 from flask_prod.core.errors import NotInstalled, SetupFinished
-from flask_prod.core.values import parse_duration
 
 from .arguments import Arguments, Tags
 from .backend import SafeBackend, Timeout
 from .calls import MemoizedCall, Options
 from .pages import CachedCall
-from .remember import RememberedCall
-from .warming import Warming, Warmth
+from .service import Service, seconds
 
 if TYPE_CHECKING:
     from flask_caching import _CachedFunction, _MemoizedFunction
@@ -35,7 +32,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class CacheFace(Cache):
+class CacheFace(Service):
     """A cache whose entries nobody gets who should not: see docs/cache.md for what is never stored.
 
     All decorators and methods of Flask-Caching work as documented there. `cached` also takes `ttl`, `query`, `key`
@@ -44,7 +41,6 @@ class CacheFace(Cache):
 
     def __init__(self) -> None:
         self._latest: weakref.ref[Flask] | None = None
-        self.warmth: list[Warmth] = []
         super().__init__()
 
     def init_app(self, app: Flask, config: dict[str, Any] | None = None) -> None:
@@ -173,20 +169,22 @@ class CacheFace(Cache):
             indicate=bool(response_hit_indication),
             source_check=source_check,
             tags=tags,
-            stale=_seconds(stale),
-            stale_on_error=_seconds(stale_on_error),
-            negative=_seconds(negative),
+            stale=seconds(stale),
+            stale_on_error=seconds(stale_on_error),
+            negative=seconds(negative),
             public=public,
             statuses=tuple(statuses),
         )
-        seconds = _seconds(timeout if ttl is None else ttl)
+        lifetime = seconds(timeout if ttl is None else ttl)
         if not isinstance(key, str):
-            return lambda function: CachedCall(self, function, options, seconds).decorated
-        return lambda function: (
-            CachedCall(
-                self, function, replace(options, make_key=Arguments(function).template(key)), seconds
-            ).decorated
-        )
+            return lambda function: CachedCall(self, function, options, lifetime).decorated
+
+        def by_template(function: Callable[P, R]) -> _CachedFunction[P, R]:
+            make_key = Arguments(function).template(key)
+            call = CachedCall(self, function, replace(options, make_key=make_key), lifetime)
+            return cast("_CachedFunction[P, R]", call.decorated)
+
+        return by_template
 
     def query(
         self,
@@ -204,7 +202,7 @@ class CacheFace(Cache):
         """
         from .queries import Asked, session_of_app
 
-        asked = Asked(statement, _seconds(ttl), tuple(tags), key)
+        asked = Asked(statement, seconds(ttl), tuple(tags), key)
         queries = self.backend.queries
         return queries.fetch(session or session_of_app(), asked, followed=session is None)
 
@@ -240,14 +238,14 @@ class CacheFace(Cache):
             source_check=source_check,
             ignored=tuple(args_to_ignore or ()),
             tags=tags,
-            stale=_seconds(stale),
-            stale_on_error=_seconds(stale_on_error),
-            negative=_seconds(negative),
+            stale=seconds(stale),
+            stale_on_error=seconds(stale_on_error),
+            negative=seconds(negative),
         )
-        seconds = _seconds(timeout if ttl is None else ttl)
+        lifetime = seconds(timeout if ttl is None else ttl)
 
         def decorate(function: Callable[P, R]) -> _MemoizedFunction[P, R]:
-            call = MemoizedCall(self, function, options, seconds)
+            call = MemoizedCall(self, function, options, lifetime)
             memoized = call.decorated
             make_key = self._memoize_make_cache_key(make_name, hash_method, source_check, args_to_ignore)
             ours = not any((make_name, hash_method, source_check, args_to_ignore))
@@ -256,60 +254,6 @@ class CacheFace(Cache):
             return cast("_MemoizedFunction[P, R]", memoized)
 
         return decorate
-
-    # What Flask-Caching does not have.
-
-    def remember(  # noqa: PLR0913  # the first three are needed, the others chosen by name
-        self,
-        key: str,
-        ttl: Timeout,
-        fn: Callable[[], R],
-        *,
-        tags: Iterable[str] = (),
-        stale: Timeout = None,
-        stale_on_error: Timeout = None,
-        negative: Timeout = None,
-    ) -> R:
-        """Return the value under *key*, computed by *fn* where it is not there; the options are those of `cached`.
-
-        Of callers at once, in whatever process, one computes.
-        """
-        options = Options(
-            stale=_seconds(stale), stale_on_error=_seconds(stale_on_error), negative=_seconds(negative)
-        )
-        return cast(R, RememberedCall(self, fn, options, _seconds(ttl), tuple(tags)).through(key, (), {}))
-
-    def invalidate(self, *tags: str) -> bool:
-        """Forget every entry with one of *tags*, in all processes; False if that has to wait for Redis.
-
-        It costs the same for one entry and for a million. docs/cache.md says within which time others see it.
-        """
-        return self.backend.invalidate(*tags)
-
-    def delete_pattern(self, pattern: str) -> int:
-        """Forget the keys that match, with `*` and `?`, and return how many there were; reads all keys (SCAN)."""
-        return self.backend.delete_pattern(pattern)
-
-    def increment(self, key: str, by: int = 1, ttl: Timeout = 0) -> int | None:
-        """Add to the number under *key*, which starts at 0, and return it; None while Redis is away.
-
-        Of callers at once each gets a number of its own. A new one lives for *ttl*, 0 is for ever. TypeError if
-        there is something else under the key.
-        """
-        return self.backend.increment(key, by, ttl)
-
-    def ttl(self, key: str) -> float | None:
-        """Return for how many seconds *key* is fresh, infinity for ever, None if there is nothing."""
-        return self.backend.ttl(key)
-
-    def warm(self, function: Callable[[], object] | None = None, *, every: Timeout = None, name: str = "") -> Any:
-        """Register a function that fills the cache: `@prod.cache.warm(every="10m")`.
-
-        It runs in an application context, in a thread of its own: after the start and then *every* so often, in
-        one process of all that share the cache; and by `flask prod cache warm`. What it calls is computed anew
-        if it would end before the next time.
-        """
-        return Warming.register(self.warmth, function, _seconds(every), name)
 
     def _memoize_version(  # noqa: PLR0913  # overrides the library's
         self,
@@ -340,7 +284,3 @@ class CacheFace(Cache):
     def _names_of(self, f: Callable[..., Any], args: Any, ignored: Iterable[str]) -> list[str]:
         name, instance = function_namespace(f, args=args)
         return [name] if instance is None or "self" in ignored else [name, instance]
-
-
-def _seconds(timeout: Timeout) -> float | None:
-    return None if timeout is None else parse_duration(timeout)

@@ -45,7 +45,6 @@ class CachedCall(Call):
         self._by_path = isinstance(prefix, str) and "%s" in prefix
         self._takes_arguments = self.options.by_arguments and bool(inspect.signature(self.function).parameters)
         self._key_of_arguments = self.cache._memoize_make_cache_key(source_check=self.options.source_check)
-        self._checks_source = bool(self.options.source_check)
         self._declare()
         return function
 
@@ -101,7 +100,9 @@ class CachedCall(Call):
 
     def _arguments_key(self, args: Any, kwargs: Any) -> str:
         """Return a key per set of arguments, however they are passed, as `memoize` does."""
-        key = None if self._checks_source else self.arguments.key(args, kwargs)
+        check = self.options.source_check
+        plain = not (self.cache.source_check if check is None else check)
+        key = self.arguments.key(args, kwargs) if plain else None
         return key or "call:" + str(self._key_of_arguments(self.function, *args, **kwargs))
 
     def _key(self, args: Any, kwargs: Any) -> str:

@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from random import SystemRandom
-from time import monotonic, time
-from typing import Any, TypeVar
-
-import msgspec
+from time import time
+from typing import Any
 
 from flask_prod.core.component import Finding
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import RedisPort
 
-from .board import Marks
 from .entry import Entry, pack, unpack
 from .envelope import PLAIN
 from .locks import Release
 from .memory import MemoryStore
 from .pending import Pending
+from .replies import holds, is_number, literal, of_length, stamp_of, stored
+from .standby import LOCAL_TTL, Standby
 from .stores import Damaged, Ticket, remaining
-
-ResultT = TypeVar("ResultT")
-
-_LOCAL_TTL = 60.0
-"""Seconds that an entry lives which was kept in the process during an outage; TRUST: stale at most 60 s."""
-
-_PAUSE = 0.5
-"""Seconds without another try after a failure, so that one request does not pay for it twice."""
 
 _BATCH = 500
 _TIER = "redis"
@@ -56,15 +46,12 @@ class RedisStore:
         self._tags = redis.key("cache-tag", prefix)
         self._local = local
         self._board = local.board
-        self._pending = pending
         self._damaged = damaged
-        self._away = False
-        self._next_try = 0.0
-        self._lock = threading.Lock()
+        self._standby = Standby(redis, local, pending, self._make_up)
 
     def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
         """Ask Redis: in one round trip if all tags are named, or if the entry has none."""
-        return self._try(lambda: self._fetch(key, tags), lambda: self._local.get(key))
+        return self._standby.attempt(lambda: self._fetch(key, tags), lambda: self._local.get(key))
 
     def peek(self, key: str) -> Entry | None:
         """Have nothing in memory that would do while Redis is there."""
@@ -74,12 +61,12 @@ class RedisStore:
         """Ask in one round trip, in two if entries have tags."""
 
         def fetch() -> list[Entry | None]:
-            found = _of_length(self._redis.ask("MGET", *self._names(keys)), len(keys))
+            found = of_length(self._redis.ask("MGET", *self._names(keys)), len(keys))
             entries = [self._open(key, data) for key, data in zip(keys, found, strict=True)]
             known = self._known({tag for entry in entries if entry for tag, _ in entry.tags}, {})
-            return [entry if entry and _holds(entry, known) else None for entry in entries]
+            return [entry if entry and holds(entry, known) else None for entry in entries]
 
-        return self._try(fetch, lambda: self._local.get_many(keys)) if keys else []
+        return self._standby.attempt(fetch, lambda: self._local.get_many(keys)) if keys else []
 
     def ticket(self, key: str, tags: Sequence[str] = ()) -> Ticket:
         """Give every tag a stamp that has none, in one round trip."""
@@ -91,33 +78,36 @@ class RedisStore:
             names = [self._tags + tag for tag in tags]
             new = [("SET", name, _draw(63), "NX", "PX", _STAMP_LIFE) for name in names]
             replies = self._send([*new, ("MGET", *names)])
-            stamps = _of_length(replies[-1], len(tags))
-            return Ticket(marks, tuple((tag, _number(stamp)) for tag, stamp in zip(tags, stamps, strict=True)))
+            stamps = of_length(replies[-1], len(tags))
+            return Ticket(marks, tuple((tag, stamp_of(stamp)) for tag, stamp in zip(tags, stamps, strict=True)))
 
-        return self._try(fetch, lambda: self._local.ticket(key, tags))
+        return self._standby.attempt(fetch, lambda: self._local.ticket(key, tags))
 
     def keep(self, key: str, entry: Entry, ticket: Ticket) -> bool:
         """Store, unless this host knows that it is out of date."""
         if not self._board.hold(ticket.marks):
             return False
-        return self._try(lambda: self._store(key, entry), lambda: self._keep({key: entry}, ticket.marks))
+        return self._standby.attempt(
+            lambda: self._store(key, entry),
+            lambda: self._standby.keep([self._prefix + key], {key: entry}, ticket.marks),
+        )
 
     def set_many(self, entries: Mapping[str, Entry]) -> bool:
         """Store in one round trip, and tell those who listen."""
 
         def send() -> bool:
-            commands = [self._set(key, _bytes(key, entry), entry) for key, entry in entries.items()]
+            commands = [self._set(key, stored(key, entry), entry) for key, entry in entries.items()]
             replies = self._send([*commands, *self._told(entries, ())])
             return all(reply == b"OK" for reply in replies[: len(commands)])
 
         self._board.touch(entries)
-        return self._try(send, lambda: self._keep(entries))
+        return self._standby.attempt(send, lambda: self._standby.keep(self._names(entries), entries))
 
     def add(self, key: str, entry: Entry) -> bool:
         """Store with NX."""
-        return self._try(
-            lambda: bool(self._redis.ask(*self._set(key, _bytes(key, entry), entry), "NX") == b"OK"),
-            lambda: self._local.get(key) is None and self._keep({key: entry}),
+        return self._standby.attempt(
+            lambda: bool(self._redis.ask(*self._set(key, stored(key, entry), entry), "NX") == b"OK"),
+            lambda: self._local.get(key) is None and self._standby.keep([self._prefix + key], {key: entry}),
         )
 
     def increment(self, key: str, by: int, ttl: float) -> int | None:
@@ -134,10 +124,10 @@ class RedisStore:
             raise Unavailable("Redis refused to count.")
 
         def count() -> int | None:
-            self._pending.add([name])
-            return self._local.increment(key, by, min(ttl or _LOCAL_TTL, _LOCAL_TTL))
+            self._standby.pending.add([name])
+            return self._local.increment(key, by, min(ttl or LOCAL_TTL, LOCAL_TTL))
 
-        return self._try(send, count)
+        return self._standby.attempt(send, count)
 
     def ttl(self, key: str) -> float | None:
         """Return what is left of its time; Redis alone knows that of a number that it counts."""
@@ -149,7 +139,7 @@ class RedisStore:
             left = self._redis.ask("PTTL", self._prefix + key)
             return math.inf if left == -1 else left / 1000 if left >= 0 else None
 
-        return self._try(ask, lambda: self._local.ttl(key))
+        return self._standby.attempt(ask, lambda: self._local.ttl(key))
 
     def delete_many(self, keys: Sequence[str]) -> list[str]:
         """Forget with UNLINK."""
@@ -162,12 +152,12 @@ class RedisStore:
             return [key for key, found in zip(keys, replies, strict=False) if found]
 
         def forget() -> list[str]:
-            self._pending.add([*names, *stamps])
+            self._standby.pending.add([*names, *stamps])
             return self._local.delete_many(keys)
 
         if not keys:
             return []
-        gone = self._try(send, forget)
+        gone = self._standby.attempt(send, forget)
         self._board.touch(keys, tags=keys)
         return gone
 
@@ -175,9 +165,9 @@ class RedisStore:
         """Forget by SCAN; an outage leaves what it did not come to."""
 
         def send() -> int:
-            return sum(self._forget(names) for names in self._scan(_literal(self._prefix) + pattern))
+            return sum(self._forget(names) for names in self._scan(literal(self._prefix) + pattern))
 
-        return self._try(send, lambda: self._local.delete_pattern(pattern))
+        return self._standby.attempt(send, lambda: self._local.delete_pattern(pattern))
 
     def invalidate(self, tags: Sequence[str]) -> bool:
         """Take the stamps away: O(1) in the number of entries; those who listen are told."""
@@ -187,13 +177,13 @@ class RedisStore:
             return True
 
         def later() -> bool:
-            self._pending.add(names)
+            self._standby.pending.add(names)
             return False
 
         if not tags:
             return True
         names = [self._tags + tag for tag in tags]
-        done = self._try(send, later)
+        done = self._standby.attempt(send, later)
         self._board.touch(tags=tags)
         return done
 
@@ -201,11 +191,11 @@ class RedisStore:
         """Forget by SCAN within the namespace: others may live on the same server."""
 
         def later() -> bool:
-            self._pending.add_all()
+            self._standby.pending.add_all()
             self._local.empty()
             return False
 
-        done = self._try(self._clear, later)
+        done = self._standby.attempt(self._clear, later)
         self._board.touch_all()
         return done
 
@@ -217,21 +207,21 @@ class RedisStore:
             return None if token is None else lambda: self._unlock(name, token)
 
         name = f"cache:{key}"
-        return self._try(take, lambda: self._local.lock(key, seconds))
+        return self._standby.attempt(take, lambda: self._local.lock(key, seconds))
 
     def claim(self, name: str, seconds: float) -> bool:
         """Ask for a lock that is not given back; False while Redis is away, for nothing could be shared."""
-        return self._try(lambda: self._redis.lock(f"cache:{name}", seconds) is not None, lambda: False)
+        return self._standby.attempt(lambda: self._redis.lock(f"cache:{name}", seconds) is not None, lambda: False)
 
     def again(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
         """Ask once more; during an outage, for what another process of the host has left."""
-        return self._try(lambda: self._fetch(key, tags), lambda: self._local.again(key, tags))
+        return self._standby.attempt(lambda: self._fetch(key, tags), lambda: self._local.again(key, tags))
 
     def tick(self) -> None:
         """Notice that Redis is back, and make up for what was missed, also where nobody asks."""
         self._board.check()
-        if self._away:
-            self._is_back()
+        if self._standby.away:
+            self._standby.is_back()
 
     def probe(self) -> Finding | None:
         """Ask for a key that nobody writes."""
@@ -249,9 +239,8 @@ class RedisStore:
         """Have nothing to start."""
 
     def after_fork(self) -> None:
-        """Renew the lock and the local memory."""
-        self._lock = threading.Lock()
-        self._local.after_fork()
+        """Renew locks and the local memory."""
+        self._standby.after_fork()
 
     def close(self) -> None:
         """Have nothing to end."""
@@ -259,29 +248,29 @@ class RedisStore:
     def _fetch(self, key: str, tags: Sequence[str]) -> Entry | None:
         if tags:
             names = [self._prefix + key, *(self._tags + tag for tag in tags)]
-            data, *stamps = _of_length(self._redis.ask("MGET", *names), len(names))
+            data, *stamps = of_length(self._redis.ask("MGET", *names), len(names))
         else:
             data, stamps = self._redis.ask("GET", self._prefix + key), []
         entry = self._open(key, data)
         if entry is None or not entry.tags:
             return entry
-        known = {tag: _number(stamp) for tag, stamp in zip(tags, stamps, strict=True)}
+        known = {tag: stamp_of(stamp) for tag, stamp in zip(tags, stamps, strict=True)}
         known = self._known({tag for tag, _ in entry.tags if tag not in known}, known)
-        return entry if _holds(entry, known) else None
+        return entry if holds(entry, known) else None
 
     def _known(self, tags: Iterable[str], known: dict[str, int]) -> dict[str, int]:
         """Add the stamps that *tags* have now."""
         missing = list(tags)
         if missing:
-            stamps = _of_length(self._redis.ask("MGET", *(self._tags + tag for tag in missing)), len(missing))
-            known.update((tag, _number(stamp)) for tag, stamp in zip(missing, stamps, strict=True))
+            stamps = of_length(self._redis.ask("MGET", *(self._tags + tag for tag in missing)), len(missing))
+            known.update((tag, stamp_of(stamp)) for tag, stamp in zip(missing, stamps, strict=True))
         return known
 
     def _open(self, key: str, data: object) -> Entry | None:
         if data is None:
             return None
         entry = unpack(key, data, _TIER) if isinstance(data, bytes) else None
-        if entry is None and isinstance(data, bytes) and _is_number(data):
+        if entry is None and isinstance(data, bytes) and is_number(data):
             entry = Entry(PLAIN, data, tier=_TIER)
         if entry is None:
             self._damaged()
@@ -312,7 +301,7 @@ class RedisStore:
     def _scan(self, pattern: str) -> Iterator[list[str]]:
         cursor: Any = b"0"
         while True:
-            cursor, names = _of_length(self._redis.ask("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH), 2)
+            cursor, names = of_length(self._redis.ask("SCAN", cursor, "MATCH", pattern, "COUNT", _BATCH), 2)
             if names:
                 yield [name.decode("utf-8", "surrogateescape") for name in names]
             if int(cursor) == 0:
@@ -325,7 +314,7 @@ class RedisStore:
         return int(gone)
 
     def _clear(self) -> bool:
-        for names in self._scan(_literal(self._prefix) + "*"):
+        for names in self._scan(literal(self._prefix) + "*"):
             self._redis.ask("UNLINK", *names)
         return True
 
@@ -335,84 +324,9 @@ class RedisStore:
         except Unavailable:
             return  # it ends by itself
 
-    def _try(self, call: Callable[[], ResultT], otherwise: Callable[[], ResultT]) -> ResultT:
-        if self._away and not self._is_back():
-            return otherwise()
-        try:
-            return call()
-        except (Unavailable, ValueError):
-            self._away = True
-            self._next_try = monotonic() + _PAUSE
-            return otherwise()
-
-    def _is_back(self) -> bool:
-        """Make up for what was missed; False while Redis does not answer or another one is at it."""
-        if monotonic() < self._next_try or not self._lock.acquire(blocking=False):
-            return False
-        try:
-            self._redis.ask("EXISTS", self._prefix)
-            if not self._pending.settle(self._make_up):
-                return False
-            self._local.empty()
-            self._away = False
-        except (Unavailable, ValueError):
-            self._next_try = monotonic() + (0.0 if self._redis.degraded else _PAUSE)
-            return False
-        finally:
-            self._lock.release()
-        return True
-
     def _make_up(self, names: list[str] | None) -> None:
         if names is None:
             self._clear()
             return
         for first in range(0, len(names), _BATCH):
             self._redis.ask("UNLINK", *names[first : first + _BATCH])
-
-    def _keep(self, entries: Mapping[str, Entry], marks: Marks | None = None) -> bool:
-        """Store in this process until Redis is back, for a minute at most."""
-        self._pending.add(self._names(entries))
-        now = time()
-        end = now + _LOCAL_TTL
-        for key, entry in entries.items():
-            short = msgspec.structs.replace(
-                entry,
-                expires=min(entry.expires or end, end),
-                stale_until=min(entry.stale_until or end, end),
-            )
-            self._local.hold(key, short, marks or self._board.marks(key, [tag for tag, _ in entry.tags]))
-        return True
-
-
-def _bytes(key: str, entry: Entry) -> bytes:
-    """Return what is stored for a value that somebody sets: whole numbers so that Redis can count on."""
-    if entry.kind == PLAIN and not entry.tags and entry.expires == entry.stale_until and _is_number(entry.payload):
-        return entry.payload
-    return pack(key, entry)
-
-
-def _is_number(data: bytes) -> bool:
-    digits = data[1:] if data[:1] == b"-" else data
-    return len(digits) < 19 and digits.isdigit() and (len(digits) == 1 or digits[:1] != b"0")
-
-
-def _holds(entry: Entry, known: Mapping[str, int]) -> bool:
-    """Tell whether each tag has the stamp that it had; one without a stamp was invalidated."""
-    return all(stamp and known.get(tag) == stamp for tag, stamp in entry.tags)
-
-
-def _number(stamp: object) -> int:
-    """Return a stamp, 0 for none and for what can be none."""
-    return int(stamp) if isinstance(stamp, bytes) and len(stamp) < 20 and stamp.isdigit() else 0
-
-
-def _of_length(reply: object, count: int) -> list[Any]:
-    """Return the answer to a question about *count* keys; ValueError for one of another shape."""
-    if not isinstance(reply, list) or len(reply) != count:
-        raise ValueError("not an answer to this question")
-    return reply
-
-
-def _literal(text: str) -> str:
-    """Return *text* as a MATCH pattern for itself: service names may contain what patterns are made of."""
-    return "".join("\\" + char if char in "*?[]\\^" else char for char in text)

@@ -64,7 +64,7 @@ class TieredStore(RedisStore):
     def keep(self, key: str, entry: Entry, ticket: Ticket) -> bool:
         """Store in both."""
         kept = super().keep(key, entry, ticket)
-        if kept and not self._away and self.live:
+        if kept and not self._standby.away and self.live:
             self.memory.hold(key, entry, ticket.marks)
         return kept
 

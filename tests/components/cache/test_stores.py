@@ -381,7 +381,7 @@ def test_clear_during_an_outage_is_made_up_for(valkey: Valkey) -> None:
 
     assert not store.clear()
     valkey.resume()
-    wait_for(lambda: put(store, {"b": b"1"}, 60) and not store._away, 5, "Redis in use again")
+    wait_for(lambda: put(store, {"b": b"1"}, 60) and not store._standby.away, 5, "Redis in use again")
 
     assert read(store, ["a"]) == [None]
     handle.close()
@@ -517,7 +517,7 @@ def test_another_process_makes_up_for_one_that_died(valkey: Valkey, tmp_path: Pa
     first_handle.close()
     valkey.resume()
 
-    wait_for(lambda: not second._away or second._is_back(), 5, "Redis in use again")
+    wait_for(lambda: not second._standby.away or second._standby.is_back(), 5, "Redis in use again")
 
     assert second.get("a") is None
     second_handle.close()
