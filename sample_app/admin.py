@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from werkzeug.wrappers import Response
 
 from .business import show_stock
-from .catalogue import find_product
+from .catalogue import find_product, product_changed
 from .extensions import prod
 from .fields import Fields, form_fields, json_fields
 from .models import Order, OrderItem, Product, User
@@ -57,6 +57,7 @@ def receive(slug: str, fields: Fields) -> Product:
     added = {"stock": Product.stock + units, "received": Product.received + units}
     prod.db.session.execute(update(Product).where(Product.id == product.id).values(**added))
     prod.db.session.commit()
+    product_changed(product)
     show_stock(product.slug, product.stock)
     return product
 

@@ -1,4 +1,8 @@
-"""What there is to buy: search, paging, detail. The answers are the same for everybody, so they are cached."""
+"""What there is to buy: search, paging, detail.
+
+The answers are the same for everybody, so they are public: most are given before Flask is entered. What changes a
+product invalidates its tags; see admin.py.
+"""
 
 from __future__ import annotations
 
@@ -58,9 +62,9 @@ def find_product(slug: str) -> Product:
     return product
 
 
-def all_categories() -> Sequence[Category]:
-    """Return the shelves by name."""
-    return prod.db.session.scalars(select(Category).order_by(Category.name)).all()
+def all_categories() -> Sequence[Any]:
+    """Return slug and name of the shelves by name; asked of the database again when one of them has changed."""
+    return prod.cache.query(select(Category.slug, Category.name).order_by(Category.name), ttl="1h")
 
 
 def _matches(q: str, category: str) -> list[ColumnElement[bool]]:
@@ -75,7 +79,7 @@ def _matches(q: str, category: str) -> list[ColumnElement[bool]]:
 
 
 @api.get("/products")
-@prod.cache.cached(ttl="1m", query=["page", "q", "category"])
+@prod.cache.cached(ttl="1m", public=True, query=["page", "q", "category"], tags=["products"])
 def list_products() -> dict[str, Any]:
     """Answer one page of products; stock is as of the last minute, checkout knows better."""
     page = find_products(query_fields())
@@ -88,7 +92,7 @@ def list_products() -> dict[str, Any]:
 
 
 @api.get("/products/<slug>")
-@prod.cache.cached(ttl="1m", query=())
+@prod.cache.cached(ttl="1m", public=True, query=(), tags=["product:{slug}"])
 def show_product(slug: str) -> dict[str, Any]:
     """Answer one product in full."""
     product = find_product(slug)
@@ -96,10 +100,15 @@ def show_product(slug: str) -> dict[str, Any]:
 
 
 @api.get("/categories")
-@prod.cache.cached(ttl="1m", query=())
+@prod.cache.cached(ttl="1m", public=True, query=(), tags=["table:categories"])
 def list_categories() -> dict[str, Any]:
     """Answer the shelves."""
     return {"categories": [{"slug": one.slug, "name": one.name} for one in all_categories()]}
+
+
+def product_changed(product: Product) -> None:
+    """Forget every page that shows a product; its own is found by its slug and by its id."""
+    prod.cache.invalidate("products", f"product:{product.slug}", f"product:{product.id}")
 
 
 def product_json(product: Product) -> dict[str, Any]:

@@ -30,7 +30,7 @@ _AFTER_SIGN_IN = {
 
 
 @pages.get("/")
-@prod.cache.cached(ttl="1m", query=())
+@prod.cache.cached(ttl="1m", query=(), tags=["products", "table:categories"])
 def home() -> str:
     """Show the shelves and a few things from each."""
     first_of_shelf = select(func.min(Product.id)).group_by(Product.category_id)
@@ -41,7 +41,7 @@ def home() -> str:
 
 
 @pages.get("/products")
-@prod.cache.cached(ttl="1m", query=["page", "q", "category"])
+@prod.cache.cached(ttl="1m", query=["page", "q", "category"], tags=["products"])
 def products() -> str:
     """Show one page of a search or a shelf."""
     page = find_products(query_fields())
@@ -49,7 +49,7 @@ def products() -> str:
 
 
 @pages.get("/products/<slug>")
-@prod.cache.cached(ttl="1m", query=())
+@prod.cache.cached(ttl="1m", query=(), tags=["products", "product:{slug}"])
 def product(slug: str) -> str:
     """Show one product, and others of its shelf."""
     found = find_product(slug)

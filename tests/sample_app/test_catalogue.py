@@ -67,3 +67,19 @@ def test_unknown_product_is_404(shop: Shop) -> None:
 def test_categories_are_listed(shop: Shop) -> None:
     """There are eight shelves."""
     assert len(shop.api("GET", "/categories").json["categories"]) == 8
+
+
+def test_delivery_is_seen_at_once(shop: Shop) -> None:
+    """Pages are kept, by id, by slug and in lists, until a delivery changes the product."""
+    slug = shop.api("GET", "/products/40").json["slug"]
+    paths = ("/products/40", f"/products/{slug}", f"/products?q={slug.replace('-', '+')}")
+    for _ in range(3):
+        before = [shop.api("GET", path) for path in paths]
+    assert all("hit" in answer.headers["Cache-Status"] for answer in before)
+    stock = before[0].json["stock"]
+
+    shop.api("POST", f"/inventory/{slug}/deliveries", {"units": 9}, shop.admin())
+
+    after = [shop.api("GET", path).json for path in paths]
+    assert [after[0]["stock"], after[1]["stock"]] == [stock + 9] * 2
+    assert stock + 9 in [product["stock"] for product in after[2]["products"]]
