@@ -213,6 +213,8 @@ def test_not_forgotten_after_a_rollback(shop: Shop) -> None:
     shop.add("coffee")
     shop.session().flush()
     shop.session().rollback()
+    shop.session().add(Note(text="x"))
+    shop.session().commit()  # by the same connection: nothing of what was rolled back is told now
 
     assert shop.elsewhere() == ["tea"]
     assert len(shop.selects) == count
