@@ -119,7 +119,10 @@ class ProdKit(Kit):
         Redis is away rather than limit by this process alone; *cost* is what one request takes from the points, a
         number or a function of the request; *count* names the answers that count: `401`, `"4xx"`, or a function.
         """
-        limit = self.limiter.policy(policy, rule, critical=critical, cost=cost, count=count)
+        self.require("ratelimit")
+        from flask_prod.components.ratelimit.plan import limit_by  # without Flask-Limiter, which this needs not
+
+        limit = limit_by(policy, rule, critical=critical, cost=cost, count=count)
         return cast("Callable[[TargetT], TargetT]", limit)
 
     @overload

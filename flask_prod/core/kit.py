@@ -83,12 +83,16 @@ class Kit:
 
         NotInstalled when this kit leaves the component out, or when it needs an application and there is none.
         """
-        if name in self._without or (self._only is not None and name not in self._chosen()):
-            raise NotInstalled(f"{name} is left out of this kit: see only= and without= of ProdKit.")
+        self.require(name)
         if name not in self._faces:
             self._faces[name] = self._component(name).face()
         face = self._faces[name]
         return face if face is not None else current_state().contributions[name].handle
+
+    def require(self, name: str) -> None:
+        """Raise NotInstalled when this kit leaves component *name* out."""
+        if name in self._without or (self._only is not None and name not in self._chosen()):
+            raise NotInstalled(f"{name} is left out of this kit: see only= and without= of ProdKit.")
 
     def _chosen(self) -> Collection[str]:
         # What `only` names may require more; those are loaded once an application was installed.

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flask import Flask
 
 from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
 
 from .cli import limits_command
-from .face import ProdLimiter
+from .declared import Declared
 from .limits import AppLimits
 from .rules import Rules
 from .settings import RateLimitSettings
+
+if TYPE_CHECKING:
+    from .face import ProdLimiter
 
 
 class RateLimit(Component[RateLimitSettings, AppLimits]):
@@ -21,15 +26,17 @@ class RateLimit(Component[RateLimitSettings, AppLimits]):
     settings = RateLimitSettings
 
     def __init__(self) -> None:
-        self._face = ProdLimiter()
+        self._declared = Declared()
 
     def face(self) -> ProdLimiter:
         """Return the object that users hold: Flask-Limiter's own, with named policies."""
-        return self._face
+        return self._declared.ask()
 
     def install(self, app: Flask, settings: RateLimitSettings, kit: Installed) -> Contribution[AppLimits]:
-        """Build one application's limits."""
-        limits = AppLimits(app, Rules.of(settings), self._face, kit)
+        """Build one application's limits; Flask-Limiter's own settings need Flask-Limiter."""
+        if any(key.startswith("RATELIMIT_") for key in app.config):
+            self._declared.ask()
+        limits = AppLimits(app, Rules.of(settings), self._declared, kit)
         return Contribution(
             handle=limits,
             steps=(Step(Stage.LIMIT, limits.admit, lean=limits.is_lean),) if settings.enabled else (),

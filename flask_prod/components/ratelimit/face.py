@@ -14,10 +14,9 @@ from limits.strategies import RateLimiter
 from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import EXTENSION, current_state
 
-from .chosen import Count, read_chosen
+from .chosen import Count
 from .library import AppLimiter, current_address
-from .plan import Mark, mark
-from .policy import parse_policy
+from .plan import limit_by
 
 if TYPE_CHECKING:
     from flask_limiter._extension import LimiterContext
@@ -54,11 +53,7 @@ class ProdLimiter(Limiter):
         request takes from the points, a number or a function of the request. *count* names the answers that count:
         `401`, `"4xx"`, or a function of the response. ValueError for what cannot be understood.
         """
-        if rule is not None:
-            parse_policy(name, rule)
-        if isinstance(cost, int) and cost < 1:
-            raise ValueError("cost must be at least 1")
-        return lambda target: mark(target, Mark(name, rule, critical, cost, read_chosen(count)))
+        return limit_by(name, rule, critical=critical, cost=cost, count=count)
 
     def consume(self, policy: str, client: str, cost: int | None = None) -> Decision:
         """Count one request, or whatever else, of a client under a policy; in views, jobs and the shell.
@@ -103,7 +98,7 @@ class ProdLimiter(Limiter):
 
     @property
     def _current(self) -> AppLimiter:
-        return self._limits.library
+        return self._limits.library_of(self)
 
     @property
     def context(self) -> LimiterContext:

@@ -8,30 +8,30 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from flask import Flask, after_this_request, has_request_context, request
 from flask.wrappers import Response
-from flask_limiter import ExemptionScope, Limiter, RateLimitExceeded, RequestLimit
+from flask_limiter import ExemptionScope, Limiter, RateLimitExceeded
+from flask_limiter._limits import RuntimeLimit
 from flask_limiter._manager import LimitManager
+from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import STRATEGIES, RateLimiter
 
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.record import current_record
 
+from . import refusals
+from .account import SPARED, Account
 from .clients import address_key
 from .headers import Shown
+from .policy import Policy
 from .refusals import closed, quota_exceeded
 
 if TYPE_CHECKING:
     from flask_limiter._extension import LimiterContext
-    from werkzeug.wrappers import Response as WerkzeugResponse
 
     from flask_prod.core.ports import RedisPort
     from flask_prod.core.record import RequestRecord
-
-    from .engine import Standing, Verdict
-    from .plan import Limits, Subjects
 
 logger = logging.getLogger(__name__)
 
@@ -224,25 +224,14 @@ class AppLimiter(Limiter):
         return Shown(str(limit.limit), limit.limit.amount, left, reset, limit.limit.get_expiry())
 
 
-class Account(msgspec.Struct, eq=False):
-    """What the limits of one request came to; lies in `record.limits` until the headers are made.
+class LimitExceeded(refusals.LimitExceeded, RateLimitExceeded):
+    """A policy was exceeded; handlers for Flask-Limiter's RateLimitExceeded see it too."""
 
-    One is made per request, which a msgspec structure does in half the time of a class.
-    """
-
-    limits: Limits | None = None
-    standing: Standing | None = None
-    verdict: Verdict | None = None
-    retry_after: int = 0
-    library: RequestLimit | None = None
-    local: bool = False
-    here: bool = False
-    pending: Subjects | None = None
-    response: WerkzeugResponse | None = None
-
-
-SPARED = Account()
-"""The account of a request from an exempt network; nothing is ever written into it."""
+    def __init__(self, policy: Policy, seconds: int) -> None:
+        item = RateLimitItemPerSecond(policy.points, policy.window // 1000)
+        message = refusals.message_of(policy, seconds)
+        RateLimitExceeded.__init__(self, RuntimeLimit(item, lambda: "", None, error_message=message))
+        self.describe(policy, seconds)
 
 
 def current_address() -> str:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from flask import Flask, after_this_request, request
-from flask_limiter import RateLimitExceeded
-from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.exceptions import HTTPException
 
 from flask_prod.core.component import Event, HeaderList, Installed
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import RedisPort
 from flask_prod.core.record import RequestRecord, current_record
 
+from .account import SPARED, Account
 from .breaches import Breaches
 from .clients import address_key, client_key, lies_in, presented_key, secret_key, user_key
 from .counters import Counters
+from .declared import Borrowed, Declared
 from .engine import COUNT, Verdict
-from .face import ProdLimiter
-from .headers import add_library_headers, add_limit_headers, add_retry_after, standing_of
-from .library import SPARED, Account, AppLimiter
+from .headers import add_limit_headers, add_retry_after, standing_of
 from .plan import Limits, Plan, Subjects, costing, every_mark, marks_of, policies_for, policy_named
 from .policy import MAX_POINTS, Policy
-from .refusals import CLOSED_SECONDS, LimitExceeded, closed
+from .refusals import CLOSED_SECONDS, closed, exceeded
 from .rules import Rules, process_count, unknown_process_count
 from .settling import chosen_limits, keep_response
 from .status import ClientStatus, Decision, decision_of, status_of
+
+if TYPE_CHECKING:
+    from flask_limiter import RateLimitExceeded
+
+    from .face import ProdLimiter
+    from .library import AppLimiter
 
 _MOST_PLANS = 4096
 _MOST_ADDRESSES = 4096
@@ -39,22 +44,18 @@ _EXEMPT = "exempt network"
 class AppLimits:
     """Admits requests of one application; the handle of the ratelimit room."""
 
-    def __init__(self, app: Flask, rules: Rules, face: ProdLimiter, kit: Installed) -> None:
+    def __init__(self, app: Flask, rules: Rules, declared: Declared, kit: Installed) -> None:
         port: RedisPort | None = kit.handle("redis")
         redis = port if port is not None and port.configured else None
         self._app = app
         self._rules = rules
-        self._face = face
+        self._asked = declared
         self._emit = kit.emit
         self._processes = process_count()
         self._counters = Counters(redis, rules.lease, self._processes)
-        self.library = AppLimiter(face, redis, app.config, rules.fail)
-        if rules.shadow:
-            self.library.on_shadow = self._note_library
-        if rules.enabled:
-            self.library.init_app(app)
-        else:
-            self.library.enabled = False
+        self._borrowed = Borrowed(app, rules, redis, self._note_library)
+        if declared.face is not None:
+            self._borrowed.build(declared.face)
         refused = kit.meter.counter("flask_prod_limited_total", "Requests refused by a rate limit.", ("policy",))
         shadowed = kit.meter.counter(
             "flask_prod_limit_shadowed_total",
@@ -68,17 +69,21 @@ class AppLimits:
     def admit(self, record: RequestRecord) -> HTTPException | None:
         """Count a request; return the answer for one that came too often."""
         endpoint = record.endpoint
+        face = self._asked.face
+        if face is not None and self._borrowed.limiter is None:
+            self.library_of(face)
         plan = self._plans.get((endpoint, record.method) if endpoint else None) or self._plan(record)
         who = self._addresses.get(record.client) or self._address(record.client)
         if who is _EXEMPT:
             record.limits = SPARED
             return None
-        filters = self.library._request_filters
-        if filters and any(spare() for spare in filters):
-            return None
-
-        identify = self._face.identifier
-        user = record.user_id or (identify() if identify is not None else None)
+        user = record.user_id
+        if face is not None:
+            filters = face._request_filters
+            if filters and any(spare() for spare in filters):
+                return None
+            if not user and face.identifier is not None:
+                user = face.identifier()
         limits = plan.user if user else plan.public
         if limits.policies:
             known = user_key(user) if user else who
@@ -91,15 +96,15 @@ class AppLimits:
                 refusal = self._judge(record, limits, whom)
                 if refusal is not None:
                     return refusal
-        return self._ask_library() if plan.library else None
+        return self._borrowed.ask() if plan.library else None
 
     def is_lean(self, record: RequestRecord) -> bool:
-        """Tell whether `admit` needs nothing of Flask: the endpoint's plan is known, and asks no code of the user."""
+        """Tell whether `admit` needs nothing of Flask: the plan is known, and asks no code of the user."""
         plan = self._plans.get((record.endpoint, record.method)) if record.endpoint else None
-        face = self._face
-        if plan is None or plan.library or face.identifier is not None or face.key_finder is not None:
+        if plan is None or plan.library or plan.public.asks_user or plan.user.asks_user:
             return False
-        return not (self.library._request_filters or plan.public.asks_user or plan.user.asks_user)
+        face = self._asked.face
+        return face is None or not (face._request_filters or face.identifier or face.key_finder)
 
     def advertise(self, record: RequestRecord, headers: HeaderList) -> None:
         """Say what is left, and on a refusal when to come again; an answer that was chosen counts first."""
@@ -115,13 +120,15 @@ class AppLimits:
             if standing is not None:
                 add_limit_headers(headers, limits, standing)
         if account.library is not None:
-            self._advertise_library(record, account, headers)
+            self._borrowed.advertise(record, account, headers)
         if account.retry_after and record.status in (429, 503):
             add_retry_after(headers, account.retry_after)
 
     def start(self) -> None:
         """Give Redis the script, or warn that every process counts for itself."""
         self._renew()
+        if self._asked.face is not None:
+            self.library_of(self._asked.face)
         shared = self._counters.shared
         if shared is not None:
             try:
@@ -167,7 +174,7 @@ class AppLimits:
     def reset_all(self) -> int:
         """Forget everything that was counted for this application; return how many counters there were."""
         if self._counters.shared is None:
-            self.library.storage.reset()
+            self._borrowed.reset()
         return self._counters.forget_all()
 
     def _judge(self, record: RequestRecord, limits: Limits, who: Subjects) -> HTTPException | None:
@@ -195,7 +202,7 @@ class AppLimits:
             account.retry_after = verdict.retry_after
             policy = verdict.policies[verdict.refused - 1]
             self._breaches.note(_one(who, verdict.refused - 1), policy, record)
-            return LimitExceeded(policy, account.retry_after)
+            return exceeded(policy, account.retry_after)
         if limits.chosen:
             account.pending, account.here = who, here
             if any(callable(limits.policies[index].chosen) for index in limits.chosen):
@@ -223,28 +230,18 @@ class AppLimits:
             rows[index] = row
         verdict.rows = rows
 
-    def _ask_library(self) -> HTTPException | None:
-        """Ask Flask-Limiter for the limits that its own configuration and blueprints declare."""
-        try:
-            self.library._check_request_limit()
-        except (RateLimitExceeded, ServiceUnavailable) as refusal:
-            return refusal
-        return None
-
-    def _advertise_library(self, record: RequestRecord, account: Account, headers: HeaderList) -> None:
-        shown = self.library.show(account)
-        if shown is None:
-            return
-        if self.library._headers_enabled:
-            add_library_headers(headers, shown, int(time.time()))
-        if record.status == 429 and shown.left == 0:
-            account.retry_after = max(account.retry_after, shown.reset)
+    def library_of(self, face: ProdLimiter) -> AppLimiter:
+        """Return Flask-Limiter's engine for this application; what was planned without it is planned anew."""
+        if self._borrowed.limiter is None:
+            self._plans.clear()
+        return self._borrowed.build(face)
 
     def _subjects(self, record: RequestRecord, limits: Limits, known: str, address: str) -> tuple[str, ...]:
         """Return whom each limit counts: who has no API key is counted as without, by user or address."""
         found = {"": known, "user": known, "address": address}
         if any(policy.by == "key" for policy in limits.policies):
-            finder = self._face.key_finder
+            face = self._asked.face
+            finder = None if face is None else face.key_finder
             secret = finder() if finder is not None else presented_key(record.environ, self._rules.key_headers)
             found["key"] = secret_key(secret) if secret else known
         return tuple(found[policy.by] for policy in limits.policies)
@@ -292,13 +289,13 @@ class AppLimits:
         known = self._rules.policies
         marks = marks_of(self._app, endpoint, record.method, blueprints)
         marked = policies_for(marks, known, shadow=self._rules.shadow)
-        exempt = self.library.exempts(self._app, endpoint, request.blueprint)
+        exempt = self._borrowed.exempts(endpoint, request.blueprint)
         plan = Plan()
         if self._rules.enabled:
             plan = Plan(
                 public=self._limits(None if exempt else known["public"], marked),
                 user=self._limits(None if exempt else known["authenticated"], marked),
-                library=self.library.wanted_for(blueprints),
+                library=self._borrowed.wanted_for(blueprints),
             )
         if len(self._plans) >= _MOST_PLANS:
             self._plans.clear()

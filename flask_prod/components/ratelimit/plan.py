@@ -11,7 +11,7 @@ from flask.sansio.scaffold import Scaffold
 
 from flask_prod.core.errors import ConfigError
 
-from .chosen import Chosen
+from .chosen import Chosen, Count, read_chosen
 from .engine import Slot
 from .policy import Policy, parse_policy
 from .shared import pack
@@ -175,6 +175,22 @@ def mark(target: MarkedT, added: Mark) -> MarkedT:
     if added not in before:
         setattr(target, _ATTRIBUTE, (*before, added))
     return target
+
+
+def limit_by(
+    name: str,
+    rule: str | None = None,
+    *,
+    critical: bool = False,
+    cost: int | Callable[[], int] | None = None,
+    count: Count | None = None,
+) -> Callable[[MarkedT], MarkedT]:
+    """Return the decorator behind `prod.limit` and `prod.limiter.policy`; ValueError for what makes no sense."""
+    if rule is not None:
+        parse_policy(name, rule)
+    if isinstance(cost, int) and cost < 1:
+        raise ValueError("cost must be at least 1")
+    return lambda target: mark(target, Mark(name, rule, critical, cost, read_chosen(count)))
 
 
 def marks_of(app: Flask, endpoint: str | None, method: str, blueprints: Sequence[str]) -> Iterator[Mark]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
-from flask_limiter import RateLimitExceeded
-from flask_limiter._limits import RuntimeLimit
-from limits import RateLimitItemPerSecond
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests
 
 from .policy import Policy, describe
 
@@ -18,16 +16,36 @@ _TYPES = "https://iana.org/assignments/http-problem-types#"
 """Where draft-ietf-httpapi-ratelimit-headers-10 registers its problem types."""
 
 
-class LimitExceeded(RateLimitExceeded):
-    """A policy was exceeded; handlers for 429 and for Flask-Limiter's RateLimitExceeded see it."""
+class LimitExceeded(TooManyRequests):
+    """A policy was exceeded; handlers for 429 see it, and those for Flask-Limiter's RateLimitExceeded."""
 
     def __init__(self, policy: Policy, seconds: int) -> None:
-        item = RateLimitItemPerSecond(policy.points, policy.window // 1000)
-        message = f"Too many requests: {describe(policy)} at most. Try again in {seconds} s."
-        super().__init__(RuntimeLimit(item, lambda: "", None, error_message=message))
+        super().__init__(message_of(policy, seconds))
+        self.describe(policy, seconds)
+
+    def describe(self, policy: Policy, seconds: int) -> None:
+        """Keep what handlers and error pages may want to know."""
         self.policy = policy
         self.retry_after = seconds
         self.problem = quota_exceeded(policy.name)
+
+
+def exceeded(policy: Policy, seconds: int) -> LimitExceeded:
+    """Return the answer to a client that came too often.
+
+    It is Flask-Limiter's exception as well where somebody has imported that library; where nobody has, nobody
+    can have a handler for it.
+    """
+    if "flask_limiter" not in sys.modules:
+        return LimitExceeded(policy, seconds)
+    from . import library
+
+    return library.LimitExceeded(policy, seconds)
+
+
+def message_of(policy: Policy, seconds: int) -> str:
+    """Return what the client is told."""
+    return f"Too many requests: {describe(policy)} at most. Try again in {seconds} s."
 
 
 def quota_exceeded(name: str) -> Mapping[str, object]:

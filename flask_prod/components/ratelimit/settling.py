@@ -10,8 +10,8 @@ from werkzeug.wrappers import Response
 from flask_prod.core.component import HeaderList
 from flask_prod.core.record import RequestRecord
 
+from .account import Account
 from .chosen import Chosen, counts
-from .library import Account
 from .plan import Limits
 
 logger = logging.getLogger(__name__)
