@@ -23,11 +23,9 @@ from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult, 
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, TraceState
 
 from flask_prod.core.errors import MissingExtra
-from flask_prod.core.record import current_record
 from flask_prod.core.settings import ServiceSettings
 
 from .context import Parent
-from .engine import is_open
 from .sender import Sender
 from .settings import GRPC, TracingSettings, destination, parse_headers
 
@@ -124,12 +122,8 @@ class _Decided(Sampler):
         trace_state: TraceState | None = None,
     ) -> SamplingResult:
         parent = trace.get_current_span(parent_context).get_span_context()
-        record = current_record()
         if self._given.given is not None:
             keep = True
-        elif record is not None and record.trace_id:
-            # Whatever lies in the context of an unsampled request was left there by an earlier one.
-            keep = is_open(record) and (not parent.is_valid or parent.trace_flags.sampled)
         elif parent.is_valid:
             keep = parent.trace_flags.sampled
         else:

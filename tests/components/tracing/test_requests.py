@@ -274,6 +274,27 @@ def test_own_spans_join_the_request(make_traced: MakeTraced, collector: Collecto
     assert text == f"00-{request.trace_id}-{inner.span_id}-01"
 
 
+def test_nothing_stays_current_after_its_end(make_traced: MakeTraced, collector: Collector) -> None:
+    """A block gives the context back to what was current before, and a request leaves none behind."""
+    kit = ProdKit(only=("tracing",))
+    app = make_traced(kit=kit)
+    seen: list[int] = []
+
+    @app.get("/")
+    def view() -> str:
+        seen.append(trace.get_current_span().get_span_context().span_id)
+        with kit.span("inner"), kit.span("innermost"):
+            seen.append(trace.get_current_span().get_span_context().span_id)
+        seen.append(trace.get_current_span().get_span_context().span_id)
+        return kit.tracing.span_id
+
+    own = int(app.test_client().get("/").text, 16)
+
+    assert (seen[0], seen[2]) == (own, own)
+    assert seen[1] != own
+    assert not trace.get_current_span().get_span_context().is_valid
+
+
 def test_secrets_in_own_spans_are_starred(make_traced: MakeTraced, collector: Collector) -> None:
     """OpenTelemetry writes messages and stacks down as they are: they are cleaned before they leave."""
     kit = ProdKit(only=("tracing",))

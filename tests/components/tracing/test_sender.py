@@ -52,6 +52,24 @@ def test_outage_is_told_once(
     assert [record.getMessage() for record in caplog.records if record.name.startswith(LOGGERS)] == []
 
 
+@pytest.mark.parametrize(("silence", "told"), [(0.0, 4), (60.0, 2)])
+def test_flapping_collector_does_not_flood(
+    make_traced: MakeTraced, collector: Collector, monkeypatch: pytest.MonkeyPatch, silence: float, told: int
+) -> None:
+    """Each outage is told once, and at most one in a minute, however often it comes and goes."""
+    monkeypatch.setattr("flask_prod.components.tracing.sender._SILENCE", silence)
+    app = make_traced()
+    events: list[str] = []
+    app.extensions["prod"].contributions["tracing"].handle._emit = lambda event: events.append(event.name)
+
+    for mode in (400, 400, "ok", 400, 400, "ok"):
+        collector.mode = mode
+        app.test_client().get("/x")
+        flush(app)
+
+    assert events == ["prod.tracing.degraded", "prod.tracing.recovered"] * (told // 2)
+
+
 @pytest.mark.parametrize("mode", ["hang", 429, 503, "refuse"])
 def test_end_of_a_process_is_not_held_up(make_traced: MakeTraced, collector: Collector, mode: str | int) -> None:
     """Whatever the collector does, closing takes no longer than the second it may."""
