@@ -32,7 +32,7 @@ from .settings import LogSettings
 _DEBUG, _INFO = (logging.DEBUG, "debug"), (logging.INFO, "info")
 _SLOW, _ERROR = (logging.WARNING, "warning"), (logging.ERROR, "error")
 _LONGEST_PATH = 2048
-_LONGEST_USER = 256
+_LONGEST_NAME = 256
 _LONGEST_STACK = 16_384
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "fields"}
 
@@ -77,11 +77,12 @@ class AppLog:
         line = RequestLine(
             datetime.now(UTC), level, "request", *self._service,
             record.request_id, record.method[:32], record.route, self._path(record), record.status,
-            round(record.duration * 1000, 3), record.bytes_sent, record.client, record.outcome,
-            shorten(str(record.user_id or ""), _LONGEST_USER), record.trace_id, record.span_id, slow,
+            round(record.duration * 1000, 3), record.bytes_sent, shorten(record.client, _LONGEST_NAME),
+            record.outcome, shorten(str(record.user_id or ""), _LONGEST_NAME), record.trace_id, record.span_id,
+            slow,
         )  # fmt: skip
         if record.error is not None:
-            line.error, line.error_at = type(record.error).__name__, _place(record.error)
+            line.error, line.error_at = _name(record.error), _place(record.error)
         if record.extra:
             line.fields = redact(record.extra)
         return line
@@ -159,13 +160,16 @@ class AppLog:
         return self._format(self.line_of(entry)).decode().rstrip("\n")
 
     def _line(self, moment: datetime, level: str, message: str, name: str) -> LogLine:
-        line = LogLine(moment, level, redact_text(shorten(message)), name, *self._service)
+        line = LogLine(
+            moment, level, redact_text(shorten(message)), shorten(str(name), _LONGEST_NAME), *self._service
+        )
         record = current_record()
         if record is not None:
-            line.request_id, line.user_id = record.request_id, shorten(str(record.user_id or ""), _LONGEST_USER)
+            line.request_id, line.user_id = record.request_id, shorten(str(record.user_id or ""), _LONGEST_NAME)
             line.trace_id, line.span_id = record.trace_id, record.span_id
             if record.method == "JOB" and record.extra:
-                line.job, line.job_id = str(record.extra.get("job", "")), str(record.extra.get("job_id", ""))
+                job, job_id = record.extra.get("job", ""), record.extra.get("job_id", "")
+                line.job, line.job_id = shorten(str(job), _LONGEST_NAME), shorten(str(job_id), _LONGEST_NAME)
         return line
 
     def _add_error(self, line: LogLine, error: BaseException) -> None:
@@ -174,7 +178,7 @@ class AppLog:
         sent = secrets_sent(record.environ) if record is not None else ()
         forms = forms_of({*sent, *secrets_held(error)})
         stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
-        line.error = type(error).__name__
+        line.error = _name(error)
         line.stack = redact_text(hide(stack, forms))
         line.message = hide(line.message, forms)
 
@@ -203,6 +207,10 @@ class AppLog:
 def _readable(path: str) -> str:
     """Return a path of WSGI, whose letters stand for bytes, as text."""
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+
+
+def _name(error: BaseException) -> str:
+    return shorten(type(error).__name__, _LONGEST_NAME)
 
 
 def _place(error: BaseException) -> str:

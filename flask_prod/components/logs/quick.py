@@ -65,7 +65,7 @@ class QuickLines:
         return place
 
     def _text(self, text: str) -> str:
-        quoted = self._quote(text)
+        quoted = self._quote(shorten(text, _LONGEST))
         if len(text) <= _LONGEST:
             if len(self._texts) >= _MOST:
                 self._texts = {}
@@ -73,7 +73,7 @@ class QuickLines:
         return quoted
 
     def _more(self, record: RequestRecord, slow: bool) -> str:
-        more = f',"user_id":{self._text(shorten(str(record.user_id), _LONGEST))}' if record.user_id else ""
+        more = f',"user_id":{self._text(str(record.user_id))}' if record.user_id else ""
         if record.trace_id:
             more += f',"trace_id":{self._quote(record.trace_id)}'
         if record.span_id:

@@ -48,7 +48,7 @@ def record_of(**values: Any) -> RequestRecord:
 @given(
     path=st.text(alphabet=st.characters(max_codepoint=255), max_size=300),
     route=st.none() | st.text(max_size=20),
-    client=st.text(max_size=20),
+    client=st.text(max_size=300),
     user=st.none() | st.text(max_size=300),
     duration=st.floats(0, 1e5),
     slow=st.booleans(),
