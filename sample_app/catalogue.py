@@ -40,11 +40,20 @@ class Page:
 
 def find_products(fields: Fields) -> Page:
     """Return the page that a query string asks for by `page`, `q` and `category`; Invalid for nonsense."""
+    return search(*what_is_asked(fields))
+
+
+def what_is_asked(fields: Fields) -> tuple[int, str, str]:
+    """Return number, words and shelf of a page; Invalid for nonsense."""
     number = fields.number("page", least=1, most=10_000, default=1)
     q = fields.text("q", most=100)
     category = fields.text("category", most=40)
     fields.check()
+    return number, q, category
 
+
+def search(number: int, q: str, category: str) -> Page:
+    """Return one page of what matches."""
     matches = _matches(q, category)
     query = select(Product).where(*matches).order_by(Product.name, Product.id)
     items = prod.db.session.scalars(query.limit(PAGE_SIZE).offset((number - 1) * PAGE_SIZE)).all()
@@ -67,6 +76,12 @@ def all_categories() -> Sequence[Any]:
     return prod.cache.query(select(Category.slug, Category.name).order_by(Category.name), ttl="1h")
 
 
+@prod.cache.warm(every="30m")
+def shelves() -> None:
+    """Have the shelves ready before the first visitor asks, and again before they end."""
+    all_categories()
+
+
 def _matches(q: str, category: str) -> list[ColumnElement[bool]]:
     matches: list[ColumnElement[bool]] = []
     for word in q.lower().split()[:5]:
@@ -82,7 +97,30 @@ def _matches(q: str, category: str) -> list[ColumnElement[bool]]:
 @prod.cache.cached(ttl="1m", public=True, query=["page", "q", "category"], tags=["products"])
 def list_products() -> dict[str, Any]:
     """Answer one page of products; stock is as of the last minute, checkout knows better."""
-    page = find_products(query_fields())
+    return products_json(*what_is_asked(query_fields()))
+
+
+@api.get("/products/<slug>")
+@prod.cache.cached(ttl="1m", public=True, query=(), tags=["product:{slug}"])
+def show_product(slug: str) -> dict[str, Any]:
+    """Answer one product in full."""
+    return product_data(slug)
+
+
+@api.get("/categories")
+@prod.cache.cached(ttl="1m", public=True, query=(), tags=["table:categories"])
+def list_categories() -> dict[str, Any]:
+    """Answer the shelves."""
+    return {"categories": [{"slug": one.slug, "name": one.name} for one in all_categories()]}
+
+
+# Who has signed in is given no page out of the cache, since pages may be personal; what they are made of is not.
+
+
+@prod.cache.cached(ttl="1m", tags=["products"])
+def products_json(number: int, q: str, category: str) -> dict[str, Any]:
+    """Return what the API says about one page of a search."""
+    page = search(number, q, category)
     return {
         "products": [product_json(product) for product in page.items],
         "page": page.number,
@@ -91,19 +129,11 @@ def list_products() -> dict[str, Any]:
     }
 
 
-@api.get("/products/<slug>")
-@prod.cache.cached(ttl="1m", public=True, query=(), tags=["product:{slug}"])
-def show_product(slug: str) -> dict[str, Any]:
-    """Answer one product in full."""
+@prod.cache.cached(ttl="1m", tags=["product:{slug}"])
+def product_data(slug: str) -> dict[str, Any]:
+    """Return what the API says about one product; 404 when there is none."""
     product = find_product(slug)
     return {**product_json(product), "description": product.description}
-
-
-@api.get("/categories")
-@prod.cache.cached(ttl="1m", public=True, query=(), tags=["table:categories"])
-def list_categories() -> dict[str, Any]:
-    """Answer the shelves."""
-    return {"categories": [{"slug": one.slug, "name": one.name} for one in all_categories()]}
 
 
 def product_changed(product: Product) -> None:
