@@ -19,6 +19,7 @@ COUNTED = 1000
 ROUNDS, PER_ROUND = 25, 200
 """Interleaved rounds and requests in each: the medians of the three share the machine's moods."""
 IMPORTS = 7
+_NEEDED = "needs valgrind: apt-get install valgrind"
 
 Figures = dict[str, float]
 
@@ -71,7 +72,7 @@ def surroundings(redis_url: str | None, sentry_dsn: str) -> Iterator[Callable[[]
 def instructions(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -> Figures | str:
     """Count the CPU instructions of one request by callgrind; a sentence when it is not installed."""
     if not shutil.which("valgrind") or not shutil.which("callgrind_control"):
-        return "needs valgrind: apt-get install valgrind"
+        return _NEEDED
     return {name: _count(name, environ()) for name in names}
 
 
@@ -83,10 +84,15 @@ def _count(name: str, environ: dict[str, str]) -> float:
         child.serve(COUNTED)
         _control("-i", "off", child.pid)
         said = child.end()
-        totals = re.search(r"Collected\s*:\s*(\d+)", said)
-        if totals is None:
-            raise RuntimeError(f"callgrind counted nothing:\n{said}")
-        return int(totals[1]) / COUNTED
+        return _collected(said) / COUNTED
+
+
+def _collected(said: str) -> float:
+    """Return how many instructions callgrind says it has seen."""
+    totals = re.search(r"Collected\s*:\s*(\d+)", said)
+    if totals is None:
+        raise RuntimeError(f"callgrind counted nothing:\n{said}")
+    return int(totals[1])
 
 
 def _control(option: str, value: str, pid: int) -> None:
@@ -105,22 +111,52 @@ def times(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -
     return {name: statistics.median(values) * 1e6 for name, values in taken.items()}
 
 
+_BUILD = (
+    "import sys, time; t = time.perf_counter(); from bench.apps import build; build(sys.argv[1]);"
+    "print((time.perf_counter() - t) * 1000);"
+    "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
+)
+
+
 def imports(environ: Callable[[], dict[str, str]]) -> tuple[Figures, Figures]:
     """Return the median milliseconds from a bare interpreter to a built application, and its megabytes then."""
-    code = (
-        "import sys, time; t = time.perf_counter(); from bench.apps import build; build(sys.argv[1]);"
-        "print((time.perf_counter() - t) * 1000);"
-        "print(next(l.split()[1] for l in open('/proc/self/status') if l.startswith('VmRSS')))"
-    )
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
-    for _ in range(IMPORTS):
+    taken: dict[str, list[list[float]]] = {name: [] for name in NAMES}
+    with _compiled(environ) as compiled:
+        for _ in range(IMPORTS):
+            for name in NAMES:
+                taken[name].append([float(word) for word in _build(name, compiled()).stdout.split()])
+    milliseconds, kilobytes = ({n: statistics.median(v[i] for v in taken[n]) for n in NAMES} for i in (0, 1))
+    return milliseconds, {name: size / 1024 for name, size in kilobytes.items()}
+
+
+def import_instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+    """Count the CPU instructions from nothing to a built application; a sentence without callgrind."""
+    if not shutil.which("valgrind"):
+        return _NEEDED
+    tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
+    with _compiled(environ) as compiled:
+        return {name: _collected(_build(name, compiled(), tool).stderr) for name in NAMES}
+
+
+@contextlib.contextmanager
+def _compiled(environ: Callable[[], dict[str, str]]) -> Iterator[Callable[[], dict[str, str]]]:
+    """Let all modules be compiled before they are measured, as pip does when it installs them."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+
+        def compiled() -> dict[str, str]:
+            return {**environ(), "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
+
         for name in NAMES:
-            said = subprocess.run(
-                [sys.executable, "-c", code, name], env={**os.environ, **environ()},
-                check=True, capture_output=True, text=True, timeout=60,
-            ).stdout.split()  # fmt: skip
-            taken[name].append((float(said[0]), int(said[1]) / 1024))
-    return tuple({n: statistics.median(v[i] for v in taken[n]) for n in NAMES} for i in (0, 1))  # type: ignore[return-value]
+            _build(name, compiled())
+        yield compiled
+
+
+def _build(name: str, environ: dict[str, str], tool: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Build an application in a process of its own, which says how long it took and how large it is."""
+    return subprocess.run(
+        [*tool, sys.executable, "-c", _BUILD, name], env={**os.environ, **environ, "PYTHONHASHSEED": "0"},
+        check=True, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
 
 
 RESULTS = Path(__file__).parent / "results.json"
