@@ -24,6 +24,9 @@ PREPARE = "prepare"
 class Facts(msgspec.Struct, frozen=True):
     """What the supervisor must know of an application."""
 
+    service: str
+    """Its SERVICE_NAME, under which gunicorn's master logs too, which does not load the application."""
+
     probe: str | None
     """The path of the liveness probe; None without the health room."""
 
@@ -54,7 +57,13 @@ def look(state: KitState, prepared: bool) -> Facts:
     """Return what an application has."""
     values: dict[str, Any] = {row.key: row.value for row in state.settings.rows}
     path = values.get("HEALTH_PATH")
-    return Facts(f"{path}/live" if path else None, _has_worker(state), values.get("JOBS_WORKERS", 1), prepared)
+    return Facts(
+        service=state.service.service_name,
+        probe=f"{path}/live" if path else None,
+        worker=_has_worker(state),
+        workers=values.get("JOBS_WORKERS", 1),
+        prepared=prepared,
+    )
 
 
 def _has_worker(state: KitState) -> bool:

@@ -160,6 +160,7 @@ def _run(plan: Plan, env: dict[str, str]) -> int:
         facts = _first_start(supervisor, env)
         if isinstance(facts, int):
             return facts
+        env["SERVICE_NAME"] = facts.service
         plan = replace(plan, worker=plan.worker and facts.worker)
         if plan.worker:
             parts.insert(1, f"worker {facts.workers}")
