@@ -152,7 +152,7 @@ class Queries:
 
     def _made(self, found: Found) -> Made | None:
         try:
-            return self._backend.made(found)
+            return self._backend.made(list(found))
         except TypeError as error:
             self._backend.counters.refused.inc("type")
             if self._backend.strict:
@@ -234,7 +234,8 @@ def _ask(session: Session, statement: Executable) -> Found:
         if session.autoflush:
             session.flush()
         result = session.connection(bind_arguments={"clause": statement}).execute(statement)
-        return list(result.keys()), [list(row) for row in result]
+        # SQLAlchemy's names of columns know how they are quoted, and are no plain text.
+        return [str(name) for name in result.keys()], [list(row) for row in result]  # noqa: SIM118  # no dict
     finally:
         session.info[_ASKING] = asking
 

@@ -158,6 +158,15 @@ def test_parameters_tell_queries_apart(shop: Shop) -> None:
     assert len(shop.selects) == 6
 
 
+def test_table_of_core(shop: Shop) -> None:
+    """Tables without classes give rows as well, under plain names."""
+    for _ in range(2):
+        rows = shop.prod.cache.query(select(TABLE.c.id, TABLE.c.name))
+        assert rows[0].name == "tea"
+        assert [type(name) for name in rows.names] == [str, str]
+    assert len(shop.selects) == 1
+
+
 def test_text(shop: Shop) -> None:
     """A query written by hand is kept too; its parameters count."""
     query = text("SELECT name FROM products WHERE name = :name")
