@@ -198,12 +198,13 @@ def _tables_of(statement: str, context: Any) -> frozenset[str]:
         return tables_written(statement)
     known: frozenset[str] | None = getattr(compiled, _TABLES, None)
     if known is None:
-        known = frozenset(_find(compiled, statement))
+        known = frozenset(find_written(compiled, statement))
         setattr(compiled, _TABLES, known)
     return known
 
 
-def _find(compiled: Any, statement: str) -> Iterator[str]:
+def find_written(compiled: Any, statement: str) -> Iterator[str]:
+    """Yield the tables that a compiled statement changes."""
     element = compiled.statement
     kind = getattr(element, "__visit_name__", "")
     if kind == "textclause":

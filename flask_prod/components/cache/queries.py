@@ -11,6 +11,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Select, Table, event
 from sqlalchemy.engine import Dialect, IteratorResult, Result
@@ -24,7 +25,7 @@ from flask_prod.core.kit import current_state
 
 from .absent import MISSING
 from .backend import SafeBackend, Timeout
-from .changes import EVERY, changed_by, follow, name_of
+from .changes import EVERY, changed_by, find_written, follow, name_of
 from .entry import Entry
 from .envelope import encode_value
 from .loader import Made, Want
@@ -89,6 +90,10 @@ class Shape:
 
     digest: bytes
     tables: tuple[str, ...]
+    objects: str = ""
+    """The first object that the statement asks for, where it does not ask for columns only."""
+
+    locks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,13 @@ class Asked:
     ttl: Timeout = None
     tags: tuple[str, ...] = ()
     key: str = ""
+    bind: Mapping[str, Any] | None = None
+    """What tells the session which database to ask, where the caller said so."""
+
+    @property
+    def bind_arguments(self) -> dict[str, Any]:
+        """What the session finds the database by."""
+        return dict(self.bind) if self.bind else {"clause": self.statement}
 
 
 Found: TypeAlias = tuple[list[str], list[list[Any]]]
@@ -110,6 +122,7 @@ class Queries:
     def __init__(self, backend: SafeBackend) -> None:
         self._backend = backend
         self._shapes: dict[Hashable, Shape] = {}
+        self._addresses: WeakKeyDictionary[Engine, bytes] = WeakKeyDictionary()
 
     def follow(self, engine: Engine, sessions: Any) -> None:
         """Watch what *engine* commits, and let the sessions of *sessions* take `cache_ttl` as an option."""
@@ -127,20 +140,22 @@ class Queries:
             )
 
     def fetch(self, session: Session, asked: Asked, *, followed: bool = True) -> Rows:
-        """Return the rows, from the cache where that may be; a session that is not *followed* is looked into."""
+        """Return the rows, from the cache where that may be; a session that is not *followed* is looked into.
+
+        TypeError for a statement that changes something.
+        """
         if not followed and session.in_transaction():
-            _remember(session, None, session.connection(bind_arguments={"clause": asked.statement}))
-        session_bind = session.get_bind(clause=asked.statement)  # type: ignore[arg-type]
-        asked = replace(asked, statement=_columns_only(asked.statement))
-        shape = self._shape(asked.statement, session_bind.dialect)
-        reason = _refuse(session, session_bind, shape.tables)
-        key = "" if reason else self._key(session, session_bind, asked, shape)
+            _remember(session, None, session.connection(bind_arguments=asked.bind_arguments))
+        bind = session.get_bind(**asked.bind_arguments)
+        shape, parameters = self._look_at(asked.statement, bind.dialect)
+        reason = _refuse(session, bind, shape)
+        key = "" if reason else self._key(bind, asked, shape, parameters)
         if reason or not key:
             self._backend.counters.refused.inc(reason or "type")
-            return Rows(*_ask(session, asked.statement))
+            return Rows(*_ask(session, asked, shape))
 
         def make() -> tuple[Rows, Made | None]:
-            found = _ask(session, asked.statement)
+            found = _ask(session, asked, shape)
             return Rows(*found), self._made(found)
 
         tags = (TABLE + EVERY, *(TABLE + name for name in shape.tables), *asked.tags)
@@ -177,33 +192,42 @@ class Queries:
             return None
         if state.session.info.get(_ASKING):
             return None
-        _must_have_no_entities(state.statement)
         asked = _asked_by(state, ttl)
+        shape, _ = self._look_at(asked.statement, state.session.get_bind(**asked.bind_arguments).dialect)
+        if shape.objects:
+            raise TypeError(
+                f"cache_ttl keeps rows, and {shape.objects} is an object of a session: select its columns, or use "
+                "prod.cache.query(...), which gives its columns."
+            )
         return self.fetch(state.session, asked).result()
 
-    def _shape(self, statement: Executable, dialect: Dialect) -> Shape:
-        """Return what is known of a statement; compiling it costs more than most queries."""
-        cache_key = statement._generate_cache_key()  # type: ignore[attr-defined]  # as SQLAlchemy's own cache does
+    def _look_at(self, statement: Any, dialect: Dialect) -> tuple[Shape, list[Any]]:
+        """Return what is known of a statement, and its values in order; compiling costs more than most queries."""
+        cache_key = statement._generate_cache_key()  # as SQLAlchemy's own cache does
         if cache_key is None:
-            return _shape_of(statement, dialect)
+            values = statement.compile(dialect=dialect).params
+            return _shape_of(statement, dialect), [[name, values[name]] for name in sorted(values)]
         name = (dialect.name, cache_key.key)
         found = self._shapes.get(name)
         if found is None:
             if len(self._shapes) >= _MOST_SHAPES:
                 self._shapes.clear()
             found = self._shapes[name] = _shape_of(statement, dialect)
-        return found
+        return found, [one.effective_value for one in cache_key.bindparams]
 
-    def _key(self, session: Session, bind: Engine | Connection, asked: Asked, shape: Shape) -> str:
-        """Return the key, empty for parameters that make none."""
-        url = bind.engine.url.render_as_string(hide_password=True)
+    def _key(self, bind: Engine | Connection, asked: Asked, shape: Shape, parameters: list[Any]) -> str:
+        """Return the key, empty for parameters that make none; their types count: 1 is not "1"."""
+        engine = bind.engine
+        address = self._addresses.get(engine)
+        if address is None:
+            address = self._addresses[engine] = engine.url.render_as_string(hide_password=True).encode()
         options = {**bind.get_execution_options(), **asked.statement.get_execution_options()}
         schemas = sorted((str(a), str(b)) for a, b in (options.get("schema_translate_map") or {}).items())
         try:
-            values = encode_value([_parameters(asked.statement, bind.dialect), schemas, asked.key])
+            values = encode_value([parameters, [*map(list, schemas)], asked.key])
         except TypeError:
             return ""
-        digest = blake2b(b"%b\0%b\0%b%b" % (url.encode(), shape.digest, *values), digest_size=16)
+        digest = blake2b(b"%b\0%b\0%b%b" % (address, shape.digest, *values), digest_size=16)
         return "query:" + digest.hexdigest()
 
 
@@ -222,34 +246,42 @@ def _asked_by(state: ORMExecuteState, ttl: Any) -> Asked:
         if not isinstance(state.parameters, Mapping):
             raise TypeError("cache_ttl is for one query, not for a list of parameters.")
         statement = statement.params(**state.parameters)
-    options = state.execution_options
-    return Asked(statement, ttl, tuple(options.get("cache_tags", ())), str(options.get("cache_key", "")))
+    options = dict(state.execution_options)
+    del options[_OPTION]
+    tags, key = options.pop("cache_tags", ()), options.pop("cache_key", "")
+    # All others go with the statement: which schemas are meant, for example, tells tenants apart.
+    return Asked(statement.execution_options(**options), ttl, tuple(tags), str(key), state.bind_arguments)
 
 
-def _ask(session: Session, statement: Executable) -> Found:
+def _ask(session: Session, asked: Asked, shape: Shape) -> Found:
     """Ask the database in the session's transaction, which first writes what the session has pending."""
     asking = session.info.get(_ASKING)
     session.info[_ASKING] = True
     try:
         if session.autoflush:
             session.flush()
-        result = session.connection(bind_arguments={"clause": statement}).execute(statement)
+        statement: Any = asked.statement
+        if shape.objects:
+            statement = statement.options(lazyload("*"))  # not what is loaded along with objects
+        result = session.connection(bind_arguments=asked.bind_arguments).execute(statement)
         # SQLAlchemy's names of columns know how they are quoted, and are no plain text.
         return [str(name) for name in result.keys()], [list(row) for row in result]  # noqa: SIM118  # no dict
     finally:
         session.info[_ASKING] = asking
 
 
-def _refuse(session: Session, bind: Engine | Connection, tables: Sequence[str]) -> str:
+def _refuse(session: Session, bind: Engine | Connection, shape: Shape) -> str:
     """Return why this session's result is neither taken from the cache nor stored, empty when it may be.
 
-    It has changed one of the tables itself, or it may see an older state of them than others do.
+    It has changed one of the tables itself, or it may see an older state of them than others do, or it locks rows.
     """
+    if shape.locks:
+        return "lock"
     if session.new or session.deleted or session.dirty:
         return "changed"
     for connection in _open_connections(session, bind):
         changed = changed_by(connection)
-        if changed and (EVERY in changed or not changed.isdisjoint(tables)):
+        if changed and (EVERY in changed or not changed.isdisjoint(shape.tables)):
             return "changed"
         if _sees_the_past(connection):
             return "snapshot"
@@ -277,11 +309,6 @@ def _remember(session: Session, _transaction: object, connection: Connection) ->
     known.append(connection)
 
 
-def _columns_only(statement: Any) -> Any:
-    """Return the statement without what is loaded along with objects: rows are made of columns here."""
-    return statement.options(lazyload("*")) if _entities(statement) else statement
-
-
 def _entities(statement: Any) -> list[str]:
     if not isinstance(statement, Select):
         return []
@@ -292,17 +319,13 @@ def _entities(statement: Any) -> list[str]:
     ]
 
 
-def _must_have_no_entities(statement: Any) -> None:
-    names = _entities(statement)
-    if names:
-        raise TypeError(
-            f"cache_ttl keeps rows, and {names[0]} is an object of a session: select its columns, or use "
-            "prod.cache.query(...), which gives its columns."
-        )
-
-
 def _shape_of(statement: Any, dialect: Dialect) -> Shape:
+    objects = next(iter(_entities(statement)), "")
+    if objects:
+        statement = statement.options(lazyload("*"))
     compiled = statement.compile(dialect=dialect)
+    if any(find_written(compiled, str(compiled))):
+        raise TypeError("The query cache is for queries, and this statement changes something.")
     state = getattr(compiled, "compile_state", None)
     whole = [statement, getattr(state, "statement", None)]
     tables = {
@@ -313,13 +336,4 @@ def _shape_of(statement: Any, dialect: Dialect) -> Shape:
         if isinstance(part, Table)
     }
     digest = blake2b(f"{dialect.name}\0{compiled}".encode(), digest_size=16).digest()
-    return Shape(digest, tuple(sorted(tables)))
-
-
-def _parameters(statement: Any, dialect: Dialect) -> list[Any]:
-    """Return the values of a statement, in the order in which they occur; their types count: 1 is not "1"."""
-    cache_key = statement._generate_cache_key()
-    if cache_key is not None:
-        return [one.effective_value for one in cache_key.bindparams]
-    compiled = statement.compile(dialect=dialect)
-    return [[name, value] for name, value in sorted(compiled.params.items())]
+    return Shape(digest, tuple(sorted(tables)), objects, getattr(statement, "_for_update_arg", None) is not None)

@@ -16,6 +16,7 @@ from sqlalchemy import (
     ForeignKey,
     Numeric,
     String,
+    create_engine,
     delete,
     event,
     func,
@@ -409,6 +410,60 @@ def test_schemas_and_keys_are_tenants(shop: Shop) -> None:
     query(NAMES.execution_options(schema_translate_map={None: None}))
 
     assert len(shop.selects) == 3
+
+
+def test_schemas_of_a_session_option(shop: Shop) -> None:
+    """Schemas named beside `cache_ttl` go with the statement: two tenants never share rows."""
+    if shop.engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has no schemas of its own")
+    with shop.engine.begin() as connection:
+        for tenant in ("one", "two"):
+            connection.execute(text(f"CREATE SCHEMA {tenant}"))
+            connection.execute(text(f"CREATE TABLE {tenant}.products AS SELECT 1 AS id, '{tenant}' AS name"))
+
+    for _ in range(2):
+        for tenant in ("one", "two"):
+            options = {"cache_ttl": "5m", "schema_translate_map": {None: tenant}}
+            assert shop.session().scalars(NAMES, execution_options=options).all() == [tenant]
+    assert len(shop.selects) == 2
+
+
+def test_another_database_of_the_session(shop: Shop, tmp_path: Path) -> None:
+    """A database named for one statement is asked, and its rows are its own."""
+    other = create_engine(f"sqlite:///{tmp_path / 'other.db'}")
+    Base.metadata.create_all(other)
+    for _ in range(2):
+        found = shop.session().scalars(
+            NAMES, execution_options={"cache_ttl": "5m"}, bind_arguments={"bind": other}
+        )
+        assert found.all() == []
+        assert shop.session().scalars(NAMES, execution_options={"cache_ttl": "5m"}).all() == ["tea"]
+    shop.session().close()
+    other.dispose()
+
+
+def test_locks_are_taken(shop: Shop) -> None:
+    """A query that locks its rows is sent each time."""
+    for _ in range(2):
+        assert shop.prod.cache.query(NAMES.with_for_update()).scalars() == ["tea"]
+    assert len(shop.selects) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        delete(Product),
+        insert(Product).returning(Product.id),
+        text("DELETE FROM products"),
+        text("CALL clean_up()"),
+    ],
+    ids=str,
+)
+def test_writes_are_no_queries(shop: Shop, statement: Any) -> None:
+    """A statement that changes something is refused, and not sent."""
+    with pytest.raises(TypeError, match="changes something"):
+        shop.prod.cache.query(statement)
+    assert shop.names() == ["tea"]
 
 
 def test_two_databases(make_app: MakeApp, tmp_path: Path, redis_url: str) -> None:
