@@ -18,7 +18,7 @@ These are RQ's own registries: `rq info`, dashboards and `rq.job.Job` see the tr
 the execution records of RQ's workers are not used.
 
 **Taking** moves the id from its queue to `wip` in one step, so there is no moment in which it is in neither. The
-token begins with that of the worker process: whoever finds one dead process finds all that it held. A living
+token begins with that of the worker process: whoever sees a process die finds all that it held. A living
 supervisor prolongs the leases of its children (`beat`); a child that died gives its jobs back at once (`lost`);
 a lease that ends belongs to a worker or a machine that is gone (`recover`).
 
@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from rq.job import Job
 
@@ -52,6 +52,8 @@ class Delivery:
     """The queue's name without the namespace."""
     token: str
     """Names this attempt; begins with the token of the process that took it."""
+    unreadable: Dead | None = None
+    """Why the job cannot run: its record is not one that a dispatch wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,14 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """It failed, and is tried again after so many seconds; this costs one of its retries."""
+    """It failed, and is tried again after so many seconds; this costs one of its retries.
+
+    Not so when it *asked* for it, by returning RQ's Retry: that has a count of its own.
+    """
 
     seconds: float
     reason: str
+    asked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,9 @@ class Released:
 
 
 Outcome: TypeAlias = Finished | Again | Dead | Released
+
+Fate: TypeAlias = Literal["crash", "released", "stopped"]
+"""Why a process is gone: its job may have killed it, the worker had to stop, or somebody stopped the job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +120,26 @@ class Orders:
     """Ids of running jobs that should be stopped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """A living worker process, for those who watch."""
+
+    name: str
+    pid: int
+    born: float
+    """Seconds since the epoch."""
+    state: str
+    """idle, busy or suspended, in RQ's words."""
+    jobs: int
+    failed: int
+    busy: float
+    """Seconds that its jobs have taken."""
+
+
 class Source(Protocol):
     """Where jobs come from. Every method may raise SourceAway; none of them waits longer than a few seconds.
 
-    In a child: `take`, `settle`, `wait`, `tell`. In the supervisor: `orders`, `beat`, `lost`, `look_after`.
+    In a child: `take`, `settle`, `wait`, `tell`. In the supervisor: the others.
     """
 
     def take(self, queues: Sequence[str], token: str) -> Delivery | None:
@@ -137,14 +162,18 @@ class Source(Protocol):
     def orders(self) -> Orders:
         """Return what people have asked for."""
 
-    def beat(self, tokens: Sequence[str]) -> None:
-        """Prolong the leases of processes that live, given by the tokens they begin with."""
+    def beat(self, tokens: Sequence[str]) -> list[tuple[str, str]]:
+        """Prolong the leases of these attempts; return the id and the token of those that run."""
 
-    def lost(self, token: str, outcome: Released | Dead | None, why: str) -> Sequence[str]:
-        """Give back what a dead process held; return the ids.
+    def present(self, living: Sequence[Presence], gone: Sequence[str]) -> None:
+        """Say which workers live, for three heartbeats, and which have ended, by name."""
 
-        None counts a crash: again at once, or dead after JOBS_MAX_CRASHES; *why* is kept as the reason.
+    def lost(self, token: str, fate: Fate, why: str) -> list[tuple[str, str]]:
+        """Give back what a dead process held, by the beginning of its tokens.
+
+        A crash is counted: the job runs again at once, or is dead after JOBS_MAX_CRASHES, *why* being the reason.
+        Returns ids, and what became of each: crash, dead, released, stopped, or gone.
         """
 
-    def look_after(self) -> None:
-        """Move what is due, give back what lost its lease, forget what has expired."""
+    def look_after(self) -> list[tuple[str, str]]:
+        """Move what is due, give back what lost its lease (returned as by `lost`), forget what has expired."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ class Engine:
         self.settings = settings
         self.tasks = tasks
         self.redis: RedisPort = kit.handle("redis")
-        self.heartbeat = math.ceil(settings.recovery / 5)
+        self.heartbeat = settings.recovery / 5
         self.result_ttl = math.ceil(settings.result_ttl)
         self.failure_ttl = math.ceil(settings.failure_ttl)
         self.job_class, self.queue_class = bind(self)
@@ -107,6 +107,10 @@ class Engine:
         """Return the queues that workers serve, the most urgent first."""
         return tuple(weights_of(self.settings.queues)) or self.tasks.queues()
 
+    def weights(self) -> Mapping[str, int]:
+        """Return these queues with their weights, all 0 when the first one strictly comes first."""
+        return weights_of(self.settings.queues) or dict.fromkeys(self.tasks.queues(), 0)
+
     def timeout(self, seconds: float | None) -> int:
         """Return a job's time limit in whole seconds."""
         return math.ceil(self.settings.default_timeout if seconds is None else seconds)
@@ -132,6 +136,7 @@ class Engine:
         task = self.tasks.get(label_of(job))
         name = "unknown" if task is None else task.name
         fields = {"job": name, "queue": self.short(job.origin), "id": job.id, "error": error}
+        self.failed.inc(self.short(job.origin), name)
         with in_request_of(job), self.app.app_context():
             self._emit(Event("prod.job.failed", f"Job {name} failed for the last time: {error}.", "error", fields))
             if task is not None and task.on_failure is not None:
@@ -152,6 +157,7 @@ class Engine:
             status=JobStatus.SCHEDULED if options.due else JobStatus.QUEUED,
             retry=retry,
         )
+        job.idempotent = options.idempotent  # type: ignore[attr-defined]  # our class of jobs
         job.enqueued_at = None if options.due else now()
         try:
             job.data  # noqa: B018  # encodes the call

@@ -45,6 +45,11 @@ class AppJob(Job):
 
     engine: ClassVar[Engine]
 
+    idempotent = False
+    """A finished dispatch is remembered, so that a second delivery runs nothing."""
+    crashes = interrupted = 0
+    """Processes that ended under this job, and stops that put it back."""
+
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
         super().__init__(id, connection, JsonSerializer)
 
@@ -90,6 +95,16 @@ class AppJob(Job):
         meta: object = self.meta
         if not isinstance(meta, dict):
             self.meta = {}
+        self.idempotent = raw_data.get(b"idempotent") == b"1"
+        self.crashes = int(raw_data.get(b"crashes") or 0)
+        self.interrupted = int(raw_data.get(b"interrupted") or 0)
+
+    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
+        """Return the fields of the record, in RQ's words and ours."""
+        fields: dict[str, Any] = super().to_dict(include_meta, include_result)
+        if self.idempotent:
+            fields["idempotent"] = 1
+        return fields
 
     def perform(self) -> Any:
         """Run the function in an application context of its own, so that its end closes what the job opened."""
@@ -174,7 +189,12 @@ def origin_of_request() -> dict[str, str]:
     record = current_record()
     if record is None:
         return {}
-    known = {"request_id": record.request_id, "trace_id": record.trace_id, "span_id": record.span_id}
+    known = {
+        "request_id": record.request_id,
+        "trace_id": record.trace_id,
+        "span_id": record.span_id,
+        "user_id": record.user_id,
+    }
     return {name: value for name, value in known.items() if value}
 
 
@@ -187,6 +207,8 @@ def in_request_of(job: Job) -> Iterator[None]:
     environ = {"REQUEST_METHOD": "JOB", "PATH_INFO": "/" + job.origin, "wsgi.url_scheme": "job", "SERVER_NAME": ""}
     record = RequestRecord(environ, str(job.meta.get("request_id") or job.id), perf_counter())
     record.trace_id = str(job.meta.get("trace_id") or "")
+    user_id = job.meta.get("user_id")
+    record.user_id = None if user_id is None else str(user_id)
     record.note(job_id=job.id, job=label_of(job), queue=job.origin)
     enter(record)
     try:

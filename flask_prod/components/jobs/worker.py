@@ -1,313 +1,226 @@
-"""RQ's forking worker, made to lose nothing it has taken.
+"""What runs jobs: a process that takes one after the other, until it is told to stop or has grown old.
 
-What differs from `rq worker`, and why:
-
-- A stop sets a flag and waiting is done in short slices, so a job is never taken and then dropped (rq#2236).
-- A second stop kills the running job and puts it back to the front of its queue; RQ leaves it "started" for ever.
-- Several queues are asked in turn with LMOVE; RQ's BLPOP loses the job that it popped when the worker dies.
-- Heartbeats live for three beats, and every worker looks for abandoned jobs once per beat, also while it works:
-  RQ's idle worker looks every ten minutes at best.
-- Scheduled jobs are moved by one atomic script of any worker; there is no scheduler process that can be missing.
-- All of that runs in the main thread: no fork happens while another thread of ours holds a lock.
+It knows nothing of Redis: jobs come from a `delivery.Source`. A supervisor watches it (`flask_prod.server.crew`):
+that prolongs its leases, ends it when a job ignores its time limit, and replaces it when a job has killed it. So a
+process is not forked for each job, and a crash costs no more than the job that caused it.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
-import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from redis.backoff import ExponentialWithJitterBackoff
-from redis.retry import Retry
-from rq.exceptions import AbandonedJobError, DequeueTimeout, InvalidJobOperation, NoSuchJobError
-from rq.executions import Execution
-from rq.job import Job, JobStatus
-from rq.queue import Queue
-from rq.utils import now
-from rq.worker.base import WorkerStatus
+from .delivery import Delivery, Released, Source, SourceAway
+from .processes import Board, Slot, memory_held
+from .runner import Runner
 
-from .engine import Engine
-from .housekeeping import Housekeeper
-from .job import facts, in_request_of, label_of
-from .payload import JsonSerializer
-from .processes import die_with_parent
-from .steady import AWAY, SteadyWorker
+if TYPE_CHECKING:
+    from .engine import Engine
 
 logger = logging.getLogger(__name__)
 
-_SLICE = 1.0
-"""Seconds a worker of one queue waits for a job before it looks whether it should stop."""
+SLICE = 1.0
+"""Seconds a worker waits for a job before it looks whether it should stop."""
 
-_SLICE_OF_MANY = 0.2
-"""The same with several queues, since only the first is waited for."""
+_TOLD_EVERY = 1.0
+"""Seconds between two looks for dead jobs of which nobody has told."""
+
+RECYCLED = 76
+"""The exit code of a worker that has grown old: another one takes its place at once."""
 
 
-class AppWorker(SteadyWorker):
-    """A worker for the queues of one application."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a worker process ends by itself, between two jobs; 0 means never."""
 
-    def __init__(self, engine: Engine, queues: Sequence[str], name: str) -> None:
-        self.engine = engine
-        connection = engine.redis.client("blocking")
-        super().__init__(
-            [engine.queue(queue, connection) for queue in queues],
-            # The end is random: a name must not be taken while its last bearer, killed, is still in the books.
-            name=f"{name}.{os.getpid()}.{os.urandom(2).hex()}",
-            default_result_ttl=engine.result_ttl,
-            connection=connection,
-            exception_handlers=[self._note_abandoned],
-            maintenance_interval=engine.heartbeat,
-            worker_ttl=3 * engine.heartbeat,
-            job_class=engine.job_class,
-            queue_class=engine.queue_class,
-            job_monitoring_interval=engine.heartbeat,
-            serializer=JsonSerializer,
-        )
-        self._own_pid = os.getpid()
-        if engine.traces is not None:
-            engine.traces.load()  # the children of this process share what is imported now
-        self._error = ""
-        self._beat_at = self._due_at = 0.0
-        self._housekeeper = Housekeeper(connection, self.name, 3 * engine.heartbeat)
+    jobs: int = 0
+    seconds: float = 0.0
+    memory: int = 0
 
-    @property
-    def stopping(self) -> bool:
-        """True once a stop was asked for."""
-        return self._stop_requested
+    def spread(self) -> Limits:
+        """Return limits of which no two processes have quite the same, so that not all end at once."""
+        factor = random.uniform(0.9, 1.1)  # noqa: S311  # no secret
+        jobs = self.jobs if self.jobs < 10 else max(1, round(self.jobs * factor))
+        return Limits(jobs, self.seconds * factor, self.memory)
 
-    # Stopping
 
-    def _install_signal_handlers(self) -> None:
-        """Leave signals to the process, which owns them before and after this worker."""
+class Worker:
+    """One process; `token` is its own, sixteen hex digits, and begins the token of each of its attempts."""
 
-    def request_stop(self, signum: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
-        """Stop when the running job has ended."""
-        self._shutdown_requested_date = now()
-        self._stop_requested = True
+    def __init__(
+        self, engine: Engine, source: Source, weights: Mapping[str, int], board: Board, slot: Slot, token: str
+    ) -> None:
+        self._source = source
+        self._queues = tuple(weights)
+        self._weights = weights
+        self._board = board
+        self._slot = slot
+        self._token = token
+        self._runner = Runner(engine, source)
+        self._limits = Limits()
+        self._burst = False
+        self._stopping = False
+        self._away = False
+        self._old = False
+        self._born = time.monotonic()
+        self._told_at = 0.0
 
-    def request_force_stop(self, signum: int = signal.SIGTERM, frame: FrameType | None = None) -> None:
-        """Stop now: the running job is killed and goes back to the front of its queue.
+    def run(self, burst: bool = False, limits: Limits | None = None) -> int:
+        """Work until told to stop, until the queues are empty (burst), or until old; return the exit code."""
+        self._burst = burst
+        self._limits = (limits or Limits()).spread()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        delivery: Delivery | None = None
+        while not self._stopping and not self._old:
+            if delivery is None:
+                delivery, empty = self._next()
+                if delivery is None and empty and burst:
+                    break
+            else:
+                delivery = self._attempt(delivery)
+        if delivery is not None:
+            # Taken at the very moment of the stop: others need not wait until it is missed.
+            self._insist(lambda: self._source.settle(delivery, Released(begun=False)))
+        self._tell(late=True)
+        return RECYCLED if self._old and not self._stopping else 0
 
-        Ignored in the first second after the first request, when a terminal and a supervisor both pass one on.
-        """
-        if self.horse_pid:
-            super().request_force_stop(signum, frame)
+    def _stop(self, _signum: int, _frame: FrameType | None) -> None:
+        """End after the running job. A handler, not SIG_IGN, which programs that a job starts would inherit."""
+        self._stopping = True
 
-    def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run one job in a forked child, and count how it ended."""
+    # Taking
+
+    def _next(self) -> tuple[Delivery | None, bool]:
+        """Take a job or wait a moment for one; the second is True when all queues were seen to be empty."""
+        queues = self._open_queues()
         try:
-            super().execute_job(job, queue)
-            self._count(job)
-        except SystemExit:
-            self._give_back(job, queue)
-            raise
-        except AWAY as error:
-            # No child is left here: either none was forked, or the job has ended and could not be written down.
+            self._tell()
+            delivery = self._source.take(queues, self._new_token()) if queues else None
+            if delivery is None and not self._burst and not self._stopping:
+                self._source.wait(queues, SLICE)
+            self._back()
+        except SourceAway as error:
+            self._wait_for_source(error)
+            return None, False
+        self._grow_old()
+        return delivery, delivery is None
+
+    def _attempt(self, delivery: Delivery) -> Delivery | None:
+        """Run one job, write down how it ended, and return the next one."""
+        slot = self._slot
+        slot.jobs += 1
+        slot.began, slot.limit = time.monotonic(), self._runner.limit_of(delivery)
+        slot.publish()
+        outcome = self._runner.run(delivery)
+        slot.busy += time.monotonic() - slot.began
+        slot.began = slot.limit = 0.0
+        self._grow_old()
+        done, following = self._settle(delivery, outcome)
+        if done:
+            slot.failed += self._runner.ended(delivery, outcome)
+        return following
+
+    def _settle(self, delivery: Delivery, outcome: Any) -> tuple[bool, Delivery | None]:
+        """Write down the end and take the next job; once Redis was away in between, without taking one."""
+        queues = () if self._stopping or self._old else self._open_queues()
+        try:
+            done, following = self._source.settle(delivery, outcome, queues, self._new_token() if queues else "")
+        except SourceAway as error:
+            self._wait_for_source(error)
+            return bool(self._insist(lambda: self._source.settle(delivery, outcome)[0])), None
+        if not done:
             logger.warning(
-                "Job %s lost its Redis (%s); it is found when that is back", job.id, type(error).__name__
+                "Job %s had been given up for lost when it ended; its end was not kept", delivery.job.id
             )
+        self._slot.publish()
+        return done, following
 
-    def _give_back(self, job: Job, queue: Queue) -> None:
-        """Put an interrupted job to the front of its queue, unless it had come to its end."""
-        try:
-            never_begun = self.connection.lrem(queue.intermediate_queue_key, 1, job.id)
-            job.refresh()  # type: ignore[no-untyped-call]
-            with self.connection.pipeline() as pipeline:
-                for execution in tuple(self.executions.values()):
-                    self.cleanup_execution(job, pipeline=pipeline, execution=execution)
-                if never_begun or job.get_status(refresh=False) == JobStatus.STARTED:
-                    job.meta["interrupted"] = int(job.meta.get("interrupted", 0)) + 1
-                    job.started_at = None
-                    queue._enqueue_job(job, pipeline=pipeline, at_front=True)
-                pipeline.execute()
-        except NoSuchJobError:
-            return
-        except AWAY as error:
-            logger.warning("Job %s could not be put back (%s); it is found by its heartbeat", job.id, error)
+    def _open_queues(self) -> Sequence[str]:
+        """Return the queues to ask, in the order for this time, without those that are paused."""
+        closed = self._board.closed
+        queues = self._queues
+        if closed:
+            queues = tuple(name for place, name in enumerate(queues) if not closed >> place & 1)
+        if len(queues) < 2 or not self._weights[queues[0]]:
+            return queues
+        # Each comes first as often as its weight says; with u uniform, u ** (1 / weight) does just that.
+        return sorted(queues, key=lambda name: random.random() ** (1 / self._weights[name]), reverse=True)  # noqa: S311
 
-    # Waiting
+    def _new_token(self) -> str:
+        self._slot.attempt += 1
+        self._slot.publish()
+        return attempt_token(self._token, self._slot.attempt)
 
-    def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[Job, Queue] | None:
-        """Return the next job; None when a stop was asked for, or in burst mode when there is none."""
-        burst = timeout is None
-        self.set_state(WorkerStatus.IDLE)
-        while not self._stop_requested:
-            try:
-                self._tick(burst)
-                found = self._take(burst)
-            except AWAY as error:
-                self.wait_for_redis(error)
-                continue
-            if found is not None or burst:
-                return found
-        return None
+    # When the source is away
 
-    def _take(self, burst: bool) -> tuple[Job, Queue] | None:
-        """Ask all queues in order of urgency, then wait for the first one for a moment."""
-        for queue in self.queues:
-            found = self._pop(queue, None)
-            if found is not None:
-                return found
-        if burst:
-            return None
-        try:
-            return self._pop(self.queues[0], _SLICE if len(self.queues) == 1 else _SLICE_OF_MANY)
-        except DequeueTimeout:
-            return None
+    def _wait_for_source(self, error: SourceAway) -> None:
+        """Wait until the source answers; what the lost answer may have brought is given back."""
+        if not self._away:
+            self._away = True
+            logger.warning("The source of jobs is away (%s); the worker waits for it", error)
+        token = attempt_token(self._token, self._slot.attempt)
+        self._slot.attempt += 1  # nobody prolongs the lease of an attempt that is not known here
+        self._new_token()
+        self._insist(lambda: self._source.lost(token, "released", ""))
+        self._back()
 
-    def _pop(self, queue: Queue, seconds: float | None) -> tuple[Job, Queue] | None:
-        """Take the next job of one queue; those that cannot be read are put aside on the way."""
+    def _back(self) -> None:
+        if self._away and not self._stopping:
+            self._away = False
+            logger.warning("The source of jobs is back")
+
+    def _insist(self, call: Callable[[], Any]) -> Any:
+        """Call until the source answers; the supervisor ends a worker that is told to stop meanwhile."""
         while True:
             try:
-                return self.queue_class.dequeue_any(
-                    [queue],
-                    seconds,  # type: ignore[arg-type]  # Redis takes fractions
-                    self.connection,
-                    self.job_class,
-                    self.serializer,
-                    self.death_penalty_class,
-                )
-            except (*AWAY, DequeueTimeout):
-                raise
-            except Exception as error:
-                job_id = getattr(error, "job_id", None)
-                if job_id is None:
+                return call()
+            except SourceAway:
+                time.sleep(0.5)
+                if self._stopping and not self._slot.began:
+                    return None
+
+    # Between jobs
+
+    def _grow_old(self) -> None:
+        limits, slot = self._limits, self._slot
+        if not slot.jobs:
+            return  # one that is born too large would be replaced for ever
+        self._old = (
+            (limits.jobs > 0 and slot.jobs >= limits.jobs)
+            or (limits.seconds > 0 and time.monotonic() - self._born > limits.seconds)
+            or (limits.memory > 0 and memory_held() > limits.memory)
+        )
+
+    def _tell(self, late: bool = False) -> None:
+        """Tell of jobs that died with their process."""
+        moment = time.monotonic()
+        if late or moment >= self._told_at:
+            self._told_at = moment + _TOLD_EVERY
+            try:
+                self._runner.tell()
+            except SourceAway:
+                if not late:
                     raise
-                self._bury(job_id, queue, error)
-
-    def _bury(self, job_id: str, queue: Queue, error: Exception) -> None:
-        """Put a job whose record cannot be read among the failed ones, where it stops nobody."""
-        with self.connection.pipeline() as pipeline:
-            pipeline.lrem(queue.intermediate_queue_key, 1, job_id)
-            pipeline.zadd(queue.failed_job_registry.key, {job_id: int(time.time()) + self.engine.failure_ttl})
-            pipeline.execute()
-        logger.error(
-            "Job %s on %s cannot be read: %s", job_id, self.engine.short(queue.name), type(error).__name__
-        )
-        self.engine.failed.inc(self.engine.short(queue.name), "unknown")
-
-    # Looking after what others left
-
-    def _tick(self, burst: bool) -> None:
-        """Do what is due between jobs: a heartbeat, a rest while `rq suspend` holds, the work of a housekeeper."""
-        moment = time.monotonic()
-        if moment >= self._beat_at:
-            self._beat_at = moment + self.engine.heartbeat
-            self.check_for_suspension(burst)
-        self._keep_house()
-
-    def _keep_house(self) -> None:
-        """Do what is due, also while a job runs: maintenance, and scheduled jobs."""
-        moment = time.monotonic()
-        if self.should_run_maintenance_tasks:
-            self.run_maintenance_tasks()
-        if moment >= self._due_at:
-            self._due_at = moment + 1
-            self.engine.enqueue_due(self.queues, self.connection)
-
-    def clean_registries(self) -> None:
-        """Look after the queues; every worker does, once per beat."""
-        for queue in self.queues:
-            self._housekeeper.clean(queue, self._exc_handlers)
-        self.last_cleaned_at = now()  # type: ignore[assignment]  # RQ declares it by its first value, None
-
-    def _note_abandoned(self, job: Job, *exc_info: Any) -> None:
-        """Tell of an abandoned job without attempts left; RQ fails it right after this handler."""
-        if exc_info[0] is AbandonedJobError and not job.should_retry:
-            self.engine.failed.inc(self.engine.short(job.origin), label_of(job))
-            self.engine.give_up(job, "AbandonedJobError", "The worker that ran it has gone.")
-
-    # Heartbeats
-
-    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """Beat for worker and job, and look after others meanwhile; a Redis that is away must not end the job."""
-        try:
-            super().maintain_heartbeats(job, execution)
-            self._keep_house()
-        except AWAY as error:
-            logger.warning("No heartbeat for job %s: %s", job.id, type(error).__name__)
-
-    # The child
-
-    def setup_work_horse_signals(self) -> None:
-        """Let the parent alone decide: service managers send SIGTERM to every process of a service.
-
-        A handler rather than SIG_IGN, which programs that the job starts would inherit.
-        """
-        signal.signal(signal.SIGINT, _stay)
-        signal.signal(signal.SIGTERM, _stay)
-
-    def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """Run one job in the forked child and leave."""
-        die_with_parent(signal.SIGKILL, self._own_pid)  # an orphan would run beside the second attempt
-        # The result is worth waiting for; the parent keeps the heartbeat meanwhile.
-        self.connection.connection_pool.connection_kwargs["retry"] = Retry(
-            ExponentialWithJitterBackoff(base=0.2, cap=5), 10
-        )
-        super().main_work_horse(job, queue)
-
-    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = True) -> None:
-        """Mark the job as started; with several queues RQ would leave it in the intermediate one."""
-        super().prepare_job_execution(job, True)
-
-    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """Perform the job, then close what the application opened in this process: reports are sent."""
-        try:
-            return bool(super().perform_job(job, queue, execution))
-        finally:
-            if self.is_horse:
-                self.engine.app.extensions["prod"].lifecycle.close()
-
-    # How it ended
-
-    def handle_exception(self, job: Job, *exc_info: Any) -> None:
-        """Log a failed attempt, without the arguments that RQ would add to the record."""
-        self._error = exc_info[0].__name__
-        with in_request_of(job):
-            left = job.retries_left or 0
-            outlook = f"{left} attempts left" if left else "for the last time"
-            words = ("Job %s (%s) failed, %s", label_of(job), job.id, outlook)
-            logger.warning(*words, exc_info=exc_info, extra=facts(job))
-
-    def handle_job_failure(
-        self,
-        job: Job,
-        queue: Queue,
-        started_job_registry: Any = None,
-        exc_string: str = "",
-        execution: Execution | None = None,
-    ) -> None:
-        """Retry or fail the job; after the last attempt tell of it, here or for a child that was killed."""
-        final = not job.should_retry and self._stopped_job_id != job.id
-        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
-        if final:
-            self.engine.give_up(job, self._error or "WorkHorseKilled", exc_string)
-        self._error = ""
-
-    def _count(self, job: Job) -> None:
-        """Count the job in this process: its child is gone, and each child would leave a file of metrics."""
-        try:
-            status = job.get_status()
-        except InvalidJobOperation:
-            status = JobStatus.FINISHED  # its result is not kept
-        queue = self.engine.short(job.origin)
-        if status == JobStatus.FINISHED:
-            self.engine.finished.inc(queue, label_of(job))
-        elif status == JobStatus.FAILED:
-            self.engine.failed.inc(queue, label_of(job))
 
 
-def worker_name(engine: Engine) -> str:
+def attempt_token(worker: str, attempt: int) -> str:
+    """Return the token of a worker's attempt."""
+    return f"{worker}{attempt:08x}"
+
+
+def new_worker_token() -> str:
+    """Return the token of a new worker process."""
+    return os.urandom(8).hex()
+
+
+def worker_name(engine: Engine, host: str) -> str:
     """Return the beginning of a worker's name: who, and where."""
-    service = engine.redis.key("").strip(":").replace(":", ".")
-    return f"{service}.{socket.gethostname()}"
-
-
-def _stay(_signum: int, _frame: FrameType | None) -> None:
-    """Do nothing, but let the program that the job starts have the signal."""
+    return f"{engine.redis.key('').strip(':').replace(':', '.')}.{host}"
