@@ -12,8 +12,9 @@ from flask_prod.core.later import Later
 from flask_prod.core.ports import RedisPort
 
 from .cli import jobs_command
-from .face import JobsFace, Tasks
+from .face import JobsFace
 from .settings import JobsSettings
+from .task import Tasks
 
 if TYPE_CHECKING:
     from .engine import Engine

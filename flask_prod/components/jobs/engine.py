@@ -6,30 +6,32 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rq.defaults import RQ_KEY_PREFIX
-from rq.job import Job, JobStatus, Retry
+from rq.job import Job
 from rq.queue import Queue
-from rq.registry import ScheduledJobRegistry
 from rq.utils import now, utcformat
 
 from flask_prod.core.component import Event, Installed
-from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import RedisPort
 
-from .face import AnyTask, Options, Tasks
-from .job import AppQueue, bind, in_request_of, label_of, origin_of_request, told
-from .payload import JsonSerializer, Unencodable, prepare
-from .retries import delays
-from .scripts import ACCEPT, ENQUEUE_DUE
+from .accept import RedisKeeper
+from .dispatch import Call, Desk
+from .job import AppQueue, bind, in_request_of, label_of
+from .office import Office
+from .payload import JsonSerializer
+from .scripts import ENQUEUE_DUE
 from .settings import JobsSettings, weights_of
 
 if TYPE_CHECKING:
     from flask import Flask
     from redis import Redis
+
+    from .options import Options
+    from .task import AnyTask, Tasks
 
 logger = logging.getLogger(__name__)
 
@@ -65,26 +67,20 @@ class Engine:
         self.tracer = kit.tracer
         self.traces: Any = kit.handle("tracing")
         self._prefix = self.redis.key("")
+        self.desk = Desk(self, RedisKeeper(self.redis, self._prefix))
+        self.office = Office(self)
         labels = ("queue", "job")
         self.enqueued = kit.meter.counter("flask_prod_jobs_enqueued_total", "Jobs accepted by dispatch.", labels)
         self.finished = kit.meter.counter("flask_prod_jobs_finished_total", "Jobs that ended well.", labels)
         self.failed = kit.meter.counter("flask_prod_jobs_failed_total", "Jobs whose last attempt failed.", labels)
 
-    def dispatch(self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: dict[str, Any]) -> Job:
-        """Queue one call of *task*; see `face.Dispatcher.dispatch` for what it raises."""
-        check_call(task, args, kwargs)
-        if not self.redis.configured:
-            raise Unavailable(
-                f"{task.name} was not accepted: jobs need a Redis. Set REDIS_URL to redis://host:6379/0, or start "
-                "the application with `flask prod up`, which brings one."
-            )
-        with self.tracer.span(f"send {task.name}", "producer", told("send", options.queue)) as span:
-            job = self._build(task, options, args, kwargs)
-            span.set("messaging.message.id", job.id)
-            keys, arguments = _acceptance(job, options.due)
-            self.redis.attempt(lambda client: ACCEPT.run(client, keys, arguments), "EVALSHA")
-        self.enqueued.inc(options.queue, task.name)
-        return job
+    def dispatch(self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Job:
+        """Queue one call of *task*; see `task.Dispatcher.dispatch` for what it raises."""
+        return self.desk.dispatch(task, options, (args, kwargs))
+
+    def dispatch_many(self, task: AnyTask, options: Options, calls: Iterable[Call]) -> list[Job]:
+        """Queue many calls of *task*; see `task.Dispatcher.dispatch_many`."""
+        return self.desk.dispatch_many(task, options, calls)
 
     def queue(self, name: str = "default", connection: Redis | None = None) -> AppQueue:
         """Return the RQ queue behind *name*: in Redis its name has the service's namespace in front."""
@@ -98,6 +94,35 @@ class Engine:
     def fetch(self, job_id: str) -> Job:
         """Return a job by its id."""
         return self.job_class.fetch(job_id, connection=self.redis.client("jobs"))
+
+    def find(self, job_id: str) -> Job | None:
+        """Return a job by its id, None when it is gone or cannot be read."""
+        return next(iter(self.fetch_many([job_id])), None)
+
+    def fetch_many(self, job_ids: Sequence[str]) -> list[Job]:
+        """Return those of these jobs that are there and can be read; Unavailable without Redis."""
+        keys = [self.job_class.key_for(job_id) for job_id in job_ids]
+        records = self.redis.attempt(lambda client: _records(client, keys), "HGETALL")
+        connection = self.redis.client("jobs")
+        jobs: list[Job] = []
+        for job_id, record in zip(job_ids, records, strict=True):
+            job = self.job_class(connection=connection)
+            job._id = job_id  # one that another program chose may have signs that RQ refuses
+            with suppress(Exception):  # whatever lies in Redis
+                if record:
+                    job.restore(record)
+                    jobs.append(job)
+        return jobs
+
+    def group(self, name: str) -> list[Job]:
+        """Return the jobs of a group that are still known."""
+        key = f"{RQ_KEY_PREFIX}:group:{self._prefix}{name}"
+        members = self.redis.attempt(lambda client: client.smembers(key), "SMEMBERS")
+        return self.fetch_many(sorted(member.decode() for member in members))
+
+    def known_queues(self) -> frozenset[str]:
+        """Return the queues that some worker serves: of JOBS_QUEUES, and those that jobs name."""
+        return frozenset((*self.queues(), *self.tasks.queues()))
 
     def short(self, queue_name: str) -> str:
         """Return a queue's name without the namespace."""
@@ -145,60 +170,13 @@ class Engine:
                 except Exception:
                     logger.exception("The failure handler of job %s (%s) failed", name, job.id)
 
-    def _build(self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: dict[str, Any]) -> Job:
-        """Build RQ's job without a word to Redis."""
-        retry = Retry(options.retry, delays(options.retry, options.backoff)) if options.retry else None
-        job = self.queue(options.queue).create_job(
-            task,
-            args=tuple(args),
-            kwargs=kwargs,
-            timeout=self.timeout(options.timeout),
-            meta={**origin_of_request(), **self.tracer.carrier()},
-            status=JobStatus.SCHEDULED if options.due else JobStatus.QUEUED,
-            retry=retry,
-        )
-        job.idempotent = options.idempotent  # type: ignore[attr-defined]  # our class of jobs
-        job.enqueued_at = None if options.due else now()
-        try:
-            job.data  # noqa: B018  # encodes the call
-        except Unencodable as error:
-            raise TypeError(_blame(task, args, kwargs, error)) from None
-        return job
 
-
-def check_call(task: AnyTask, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-    """Raise TypeError when the arguments do not fit the function, ValueError when no worker could find it."""
-    if task.function.__module__ == "__main__":
-        raise ValueError(
-            f"{task.name} is defined in the file that was started; move it to a module workers can import."
-        )
-    try:
-        task.signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise TypeError(f"{task.name}: {error}") from None
-
-
-def _acceptance(job: Job, due: datetime | None) -> tuple[list[str], list[Any]]:
-    """Return keys and arguments of the script that stores a job."""
-    queue_key = AppQueue.redis_queue_namespace_prefix + job.origin
-    place = queue_key
-    if due is not None:
-        place = ScheduledJobRegistry.key_template.format(job.origin)
-    when = "" if due is None else math.ceil(due.timestamp())
-    fields = [part for pair in job.to_dict().items() if pair[1] is not None for part in pair]
-    return [job.key, place, AppQueue.redis_queues_keys], [job.id, when, queue_key, *fields]
-
-
-def _blame(task: AnyTask, args: Sequence[Any], kwargs: dict[str, Any], error: Unencodable) -> str:
-    """Say which argument cannot be stored."""
-    for name, value in task.signature.bind(*args, **kwargs).arguments.items():
-        try:
-            prepare(value)
-        except Unencodable as cause:
-            return f"{task.name}: argument {name!r}: {cause}."
-        except RecursionError:
-            break
-    return f"{task.name}: {error}."
+def _records(client: Redis, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
+    """Read several hashes in one round trip; what is no hash counts as none."""
+    with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.hgetall(key)
+        return [{} if isinstance(answer, Exception) else answer for answer in pipe.execute(raise_on_error=False)]
 
 
 def _read(client: Redis, queues: Sequence[AppQueue], names: Sequence[str]) -> list[QueueState]:

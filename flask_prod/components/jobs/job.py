@@ -20,8 +20,8 @@ from rq.queue import Queue
 from flask_prod.core.errors import ProdKitError
 from flask_prod.core.record import RequestRecord, current_record, enter, leave
 
-from .face import AnyTask, Task
 from .payload import JsonSerializer
+from .task import AnyTask, Task
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -76,8 +76,7 @@ class AppJob(Job):
                 f"{str(self.func_name)[:_SHOWN]!r} is not registered with @prod.job in {self.engine.app.name!r}, "
                 "so it does not run; is the module that registers it imported?"
             )
-        function: Callable[..., Any] = task.function
-        return function
+        return task.run
 
     # Callbacks and webhooks found in Redis would import names and call addresses that nobody here has chosen.
     success_callback = failure_callback = stopped_callback = None

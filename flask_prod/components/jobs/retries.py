@@ -1,7 +1,7 @@
 """Whether a failed job is tried again, and after how long.
 
-Delays have full jitter: each is drawn between zero and a ceiling that grows, so that jobs that failed together, when
-a service they all need was away, come back spread over the whole time instead of together.
+Delays have full jitter: each is drawn from below a ceiling that grows, so that jobs that failed together, when a
+service they all need was away, come back spread over the whole time instead of together.
 """
 
 from __future__ import annotations
@@ -9,9 +9,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from flask_prod.core.values import parse_duration
+
+if TYPE_CHECKING:
+    from rq.job import Job
+
+    from .task import AnyTask
 
 Backoff: TypeAlias = str | float | Sequence[str | float]
 """`exponential`, `linear`, one delay ("30s", 30), or a list of delays whose last one repeats."""
@@ -44,6 +49,14 @@ class Rules:
 def rules(retry_on: object = None, never: object = None) -> Rules:
     """Return the rules of a decorator; TypeError for what is no exception class or tuple of them."""
     return Rules(_errors("retry_on", retry_on, (BaseException,)), _errors("never", never, ()))
+
+
+def next_attempt(job: Job, error: BaseException) -> float | None:
+    """Return the seconds after which a job that failed by *error* is tried again, None when it is dead."""
+    task: AnyTask | None = getattr(job, "task", None)
+    if not job.should_retry or (task is not None and not task.options.rules.again(error)):
+        return None
+    return float(job.get_retry_interval())
 
 
 def check_backoff(backoff: Backoff) -> None:

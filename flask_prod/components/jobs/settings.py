@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 
 from flask_prod.core.settings import Section
-from flask_prod.core.values import DURATION, Duration, Size
+from flask_prod.core.values import DURATION, SIZE, Duration, Size
 
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 """No colon, which separates the namespace, and no comma, which separates queues in RQ's own records."""
@@ -44,6 +44,9 @@ class JobsSettings(Section, frozen=True, kw_only=True):
 
     max_age: Duration = 0.0
     """After so long, give or take a tenth, a worker process is replaced between two jobs; 0 for never."""
+
+    payload_limit: Annotated[int, Meta(ge=256, le=64 * 1024**2, extra={"kind": SIZE})] = 64 * 1024
+    """How many bytes the arguments of one job may take, encoded; a larger one is refused when it is dispatched."""
 
     result_ttl: Duration = 600.0
     """How long the result of a finished job is kept."""

@@ -38,10 +38,10 @@ def test_room_left_out(make_app: MakeApp) -> None:
 
 def test_configured_dispatchers(app: Flask, engine: Engine) -> None:
     """on(), retry() and delay() each change one thing of one dispatch, in any order, and not the job."""
-    job = add.on("high").retry(2).delay("5m").dispatch(1)
-    due = engine.queue("high").scheduled_job_registry.get_scheduled_time(job)
+    job = add.on("emails").retry(2).delay("5m").dispatch(1)
+    due = engine.queue("emails").scheduled_job_registry.get_scheduled_time(job)
 
-    assert engine.short(job.origin) == "high"
+    assert engine.short(job.origin) == "emails"
     assert (job.retries_left, job.get_status()) == (2, "scheduled")
     assert timedelta(seconds=298) < due - datetime.now(UTC) < timedelta(seconds=302)
     assert add.dispatch(1).retries_left is None
@@ -78,4 +78,4 @@ def test_options_reach_the_job(app: Flask) -> None:
     job = send_mail.dispatch(user_id=7)
     assert (job.timeout, job.retries_left) == (30, 3)
     assert job.retry_intervals is not None
-    assert 4 <= job.retry_intervals[0] <= 6
+    assert 1 <= job.retry_intervals[0] <= 5
