@@ -72,6 +72,9 @@ class Limits:
     priced: bool = False
     """Some policy's cost is a function of the request."""
 
+    asks_user: bool = False
+    """A function of the user's says what a request costs, or whether its answer counts."""
+
     chosen: tuple[int, ...] = ()
     """Which limits count chosen answers only."""
 
@@ -115,6 +118,7 @@ class Limits:
             mixed=any(policy.by for policy in ordered),
             priced=priced,
             chosen=chosen,
+            asks_user=priced or any(callable(policy.chosen) for policy in ordered),
             plain=not (priced or chosen) and shown == ordered,
             packed=pack(ordered),
             header=(
@@ -131,11 +135,6 @@ class Limits:
             return ()
         rows = zip(names, self.policies, self.points, strict=True)
         return tuple(Slot(name, p.points, p.window, p.cost, pair) for name, p, pair in rows)
-
-    @property
-    def asks_user(self) -> bool:
-        """Whether a function of the user's says what a request costs, or whether its answer counts."""
-        return self.priced or any(callable(self.policies[index].chosen) for index in self.chosen)
 
     def local_subjects(self, who: Subjects) -> Subjects:
         """Return whom `local` counts, which may have fewer limits."""
