@@ -54,8 +54,8 @@ class RedisStore:
         return self._standby.attempt(lambda: self._fetch(key, tags), lambda: self._local.get(key))
 
     def peek(self, key: str) -> Entry | None:
-        """Have nothing in memory that would do while Redis is there."""
-        return None
+        """Have nothing in memory that would do, unless Redis is away."""
+        return self._local.get(key) if self._standby.away else None
 
     def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
         """Ask in one round trip, in two if entries have tags."""

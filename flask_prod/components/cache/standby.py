@@ -26,6 +26,10 @@ _PAUSE = 0.5
 """Seconds without another try after a failure, so that one request does not pay for it twice."""
 
 
+_GLANCE = 0.1
+"""Seconds between two questions to an open breaker, which lets one through in a second."""
+
+
 class Standby:
     """Tries Redis, else does the same in the process; what was missed there is made up for when it is back.
 
@@ -70,7 +74,7 @@ class Standby:
             self.local.empty()
             self.away = False
         except (Unavailable, ValueError):
-            self._next_try = monotonic() + (0.0 if self._redis.degraded else _PAUSE)
+            self._next_try = monotonic() + (_GLANCE if self._redis.degraded else _PAUSE)
             return False
         finally:
             self._lock.release()

@@ -44,10 +44,11 @@ class TieredStore(RedisStore):
 
     def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
         """Look in the memory, then ask Redis."""
-        found = self.peek(key)
-        if found is not None:
-            return found
         live = self.live
+        if live:
+            found = self.memory.get(key)
+            if found is not None:
+                return found
         latest = self._board.latest()
         found = super().get(key, tags)
         if found is not None and live and found.tier == "redis" and found.created:
@@ -59,7 +60,7 @@ class TieredStore(RedisStore):
 
     def peek(self, key: str) -> Entry | None:
         """Look in the memory alone."""
-        return self.memory.get(key) if self.live else None
+        return self.memory.get(key) if self.live else super().peek(key)
 
     def keep(self, key: str, entry: Entry, ticket: Ticket) -> bool:
         """Store in both."""
