@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import trustme
 
+from flask_prod.components.redis.wire import pack
 from tests.servers import HOST, Server, Valkey, free_port, valkey_binary, wait_for
 
 SERVICE = "shop"
@@ -37,9 +38,15 @@ class SentinelProcess(Server):
         wait_for(self._answers, 10, "a sentinel's answer")
         return self
 
+    def ask(self, *words: str) -> bytes:
+        """Send one command by a connection of its own; return the first line of the answer."""
+        with socket.create_connection((HOST, self.port), 2) as connection:
+            connection.sendall(pack(*(word.encode() for word in words)))
+            return connection.makefile("rb").readline().strip()
+
     def _answers(self) -> bool:
-        with suppress(OSError), socket.create_connection((HOST, self.port), 1):
-            return True
+        with suppress(OSError):
+            return self.ask("PING") == b"+PONG"
         return False
 
 
@@ -77,12 +84,14 @@ class Sentinels:
         wait_for(lambda: {self._primary(one) for one in self.sentinels} == {port}, 20, "the failover")
 
     def _primary(self, sentinel: SentinelProcess) -> int:
-        return int(self._client(sentinel).sentinel_get_master_addr_by_name(SERVICE)[1])
+        return int(self._client(sentinel).execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
     def _is_ready(self) -> bool:
         for sentinel in self.sentinels:
-            state: Any = self._client(sentinel).sentinel_master(SERVICE)
-            if state["num-other-sentinels"] != 2 or state["num-slaves"] != 1:
+            client = self._client(sentinel)
+            if len(client.execute_command("SENTINEL", "REPLICAS", SERVICE)) != 1:
+                return False
+            if not sentinel.ask("SENTINEL", "CKQUORUM", SERVICE).startswith(b"+OK 3"):
                 return False
         replica: Any = self._client(self.replica).info("replication")
         return bool(replica["master_link_status"] == "up")
@@ -90,7 +99,7 @@ class Sentinels:
     def _client(self, server: SentinelProcess | Valkey) -> Any:
         import redis
 
-        return redis.Redis(port=server.port, single_connection_client=False)
+        return redis.Redis(port=server.port)
 
 
 class Cluster:

@@ -57,6 +57,9 @@ class ClusterClient(RedisCluster):
             **options,
         )
         self._look_now = self.nodes_manager.initialize
+        # redis-py before 7.2 notes the move, and makes it when the slot is asked for.
+        manager: Any = self.nodes_manager
+        self._move = getattr(manager, "move_slot", None) or manager.update_moved_exception
         # redis-py looks at the map whenever a node fails, while the caller waits.
         self.nodes_manager.initialize = self._look_soon  # type: ignore[method-assign]
 
@@ -133,7 +136,11 @@ class ClusterClient(RedisCluster):
         """Send commands to a node, once more on a dropped connection, and return the answers with their errors."""
         try:
             return self._send(node, commands)
-        except redis.ConnectionError:
+        except (
+            redis.ConnectionError,
+            OSError,
+            ValueError,
+        ):  # older redis-py closes what is in use, looking at the map
             return self._send(node, commands)
 
     def _send(self, node: ClusterNode, commands: Sequence[bytes]) -> list[Any]:
@@ -164,16 +171,16 @@ class ClusterClient(RedisCluster):
 
     def _redirected(self, command: bytes, error: Any) -> Any:
         """Ask the node that another named: for good when it was moved, this once while it is being moved."""
-        before = [_ASKING]
         if isinstance(error, redis.exceptions.MovedError):
-            self.nodes_manager.move_slot(error)
+            self._move(error)
             self._look_soon()
-            before = []
-        node = self.nodes_manager.get_node(host=error.host, port=error.port)
-        if node is None:
+            node = self.nodes_manager.get_node_from_slot(error.slot_id)
+            return self._guarded(node, self._exchange, node, [command])[0]
+        asked = self.nodes_manager.get_node(host=error.host, port=error.port)
+        if asked is None:
             self._look_soon()
             return error
-        return self._guarded(node, self._exchange, node, [*before, command])[-1]
+        return self._guarded(asked, self._exchange, asked, [_ASKING, command])[1]
 
     def _look_soon(self, *_: Any, **__: Any) -> None:
         """Look at the map in a thread, unless one looks already."""

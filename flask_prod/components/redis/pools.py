@@ -42,6 +42,12 @@ class CountingPool(BlockingConnectionPool):
         idle = self._count_idle()
         return max(0, len(self._connections) - idle), idle
 
+    def drop_idle(self) -> None:
+        """Close the connections that nobody uses, so that the next calls connect anew."""
+        for connection in tuple(self.pool.queue):
+            if connection is not None:
+                connection.disconnect()
+
     def _count_idle(self) -> int:
         return sum(connection is not None for connection in tuple(self.pool.queue))
 
@@ -88,7 +94,7 @@ class LeanPool(CountingPool):
                 break
             connection.disconnect()
             self.release(connection)
-        self.disconnect(inuse_connections=False)
+        super().drop_idle()
 
     def _wait(self) -> Any:
         with self._counting:

@@ -21,6 +21,9 @@ EVERY = 5.0
 _REVIEW_EVERY = 300.0
 """Seconds between two looks at how the server is set up: nobody changes that often."""
 
+_AGAIN = 30.0
+"""Seconds until the next look when one failed."""
+
 _JOBS = ("jobs", "blocking")
 """Purposes that exist where this process uses jobs."""
 
@@ -49,7 +52,8 @@ class Upkeep:
         try:
             self.review.look(client, has_jobs)
         except BROKEN:
-            return  # the next round tries again
+            self._review_at = monotonic() + _AGAIN  # away for a moment, or a user who may not look at RQ's keys
+            return
         self._review_at = monotonic() + _REVIEW_EVERY
         for warning in self.review.warnings:
             if warning not in before:
@@ -99,4 +103,4 @@ def _follow(client: Any) -> None:
     if hasattr(client, "forget_roles"):
         client.forget_roles()
     else:
-        client.connection_pool.disconnect(inuse_connections=False)
+        client.connection_pool.drop_idle()

@@ -131,7 +131,7 @@ def test_connections_in_metrics(make_app: MakeApp, redis_url: str) -> None:
 
 def test_a_pool_that_is_too_small_serves_all(make_app: MakeApp, redis_url: str) -> None:
     """Threads that wait for a connection get one in time, and the breaker stays closed."""
-    handle = handle_of(make_app(only=("redis",), REDIS_URL=redis_url, REDIS_POOL_SIZE=1))
+    handle = handle_of(make_app(only=("redis",), REDIS_URL=redis_url, REDIS_POOL_SIZE=1, REDIS_CONNECT_TIMEOUT=5))
     failed: list[Exception] = []
 
     def come() -> None:
