@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from flask_prod.core.kit import Kit
@@ -137,6 +138,21 @@ class ProdKit(Kit):
         It stays callable; `send_mail.dispatch(user_id=7)` runs it in a worker.
         """
         return self.jobs.job(**options) if function is None else self.jobs.job(function)
+
+    def cron(
+        self, expression: str, /, *, timezone: str = "UTC", **options: Any
+    ) -> Callable[[Callable[ParamsT, ReturnT] | Task[ParamsT, ReturnT]], Task[ParamsT, ReturnT]]:
+        """Run a job at the times of a cron expression: `@prod.cron("0 3 * * *", timezone="Europe/Berlin")`.
+
+        Each time has one job over all workers. `missed="run_once"` makes up for times at which none lived.
+        """
+        return self.jobs.cron(expression, timezone=timezone, **options)
+
+    def every(
+        self, span: str | float | timedelta, /, **options: Any
+    ) -> Callable[[Callable[ParamsT, ReturnT] | Task[ParamsT, ReturnT]], Task[ParamsT, ReturnT]]:
+        """Run a job again and again: `@prod.every("10m")`; once for each time over all workers."""
+        return self.jobs.every(span, **options)
 
     def capture_error(self, error: BaseException | None = None, **context: Any) -> None:
         """Report an exception, the one being handled by default, with *context*."""
