@@ -63,7 +63,7 @@ for i = 1, #KEYS do
   rows[i] = { start, current, previous, blocked, changed, counts, cost, points, window }
 end
 
-local reply = { string.format('%d %d %d %d', refused, shadowed, taken, now) }
+local counters = {}
 for i = 1, #rows do
   local start, current, previous, blocked, changed, counts, cost, points, window = unpack(rows[i], 1, 9)
   if counts and refused == 0 or mode == 2 then
@@ -74,6 +74,7 @@ for i = 1, #rows do
     local expires = math.max(start + 2 * window, blocked)
     redis.call('SET', KEYS[i], value, 'PX', string.format('%d', expires - now))
   end
-  reply[i + 1] = value
+  counters[i] = '[' .. string.gsub(value, ' ', ',') .. ']'
 end
-return table.concat(reply, ' ')
+-- JSON, because Python reads a dozen numbers of it in a tenth of the time that as many words take.
+return string.format('[%d,%d,%d,%d,[%s]]', refused, shadowed, taken, now, table.concat(counters, ','))

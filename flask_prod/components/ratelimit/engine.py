@@ -13,6 +13,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
+import msgspec
+
 from .policy import Policy
 
 MAX_CLIENTS = 65_536
@@ -55,22 +57,19 @@ class Slot(NamedTuple):
     shown: tuple[str, str]
 
 
-class Verdict:
+class Verdict(msgspec.Struct, eq=False):
     """What the limits of one request say: who refused (0: nobody, else counted from 1), and the counters after it.
 
     `shadowed` has a bit for each policy in shadow mode that would have refused. `taken` is how many requests were
     counted at once.
     """
 
-    # Defaults of the class rather than assignments per request.
+    policies: Sequence[Policy]
+    now: int
+    refused: int
+    rows: Sequence[Row]
     shadowed: int = 0
     taken: int = 1
-
-    def __init__(self, policies: Sequence[Policy], now: int, refused: int, rows: Sequence[Row]) -> None:
-        self.policies = policies
-        self.now = now
-        self.refused = refused
-        self.rows = rows
 
     @property
     def retry_after(self) -> int:

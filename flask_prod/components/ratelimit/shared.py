@@ -7,16 +7,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from flask_prod.core.ports import RedisPort
 
-from .engine import COUNT, Row, Verdict
+from .engine import COUNT, Verdict
 from .policy import Policy
 
 SCRIPT = Path(__file__).with_name("consume.lua").read_bytes()
 SHA = hashlib.sha1(SCRIPT, usedforsecurity=False).hexdigest()
 """The name under which Redis keeps the script."""
 
+
 _CALL = b"EVALSHA\r\n$40\r\n%s\r\n" % SHA.encode()
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """What the script answers."""
+
+    refused: int
+    shadowed: int
+    taken: int
+    now: int
+    rows: list[tuple[int, int, int, int]]
+
+
+_REPLY = msgspec.json.Decoder(Reply)
 
 
 class SharedEngine:
@@ -73,11 +89,10 @@ def unpack(reply: object, policies: Sequence[Policy]) -> Verdict:
     """Read the script's answer; ValueError if it is none (damaged on its way)."""
     if not isinstance(reply, bytes):
         raise ValueError("not an answer of the script")
-    refused, shadowed, taken, now, *rest = map(int, reply.split())
-    if len(rest) != 4 * len(policies) or not 0 <= refused <= len(policies) or taken < 1:
+    try:
+        said = _REPLY.decode(reply)
+    except msgspec.DecodeError:
+        raise ValueError("not an answer of the script") from None
+    if len(said.rows) != len(policies) or not 0 <= said.refused <= len(policies) or said.taken < 1:
         raise ValueError("not an answer of the script")
-    numbers = iter(rest)
-    rows: list[Row] = list(zip(numbers, numbers, numbers, numbers, strict=True))
-    verdict = Verdict(policies, now, refused, rows)
-    verdict.shadowed, verdict.taken = shadowed, taken
-    return verdict
+    return Verdict(policies, said.now, said.refused, said.rows, said.shadowed, said.taken)

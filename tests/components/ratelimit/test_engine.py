@@ -249,12 +249,23 @@ def test_threads_count_exactly() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", [b"", b"1", b"0 0 1 5 1 2 3", b"9 0 1 5 1 2 3 4", b"0 0 0 5 1 2 3 4", b"x y", None, 7, [b"0"]]
-)
+    "reply",
+    [
+        b"", b"1", b"[0,0,1,5,[]]", b"[0,0,1,5,[[1,2,3]]]", b"[9,0,1,5,[[1,2,3,4]]]", b"[0,0,0,5,[[1,2,3,4]]]",
+        b"[0,0,1,5,[[1,2,3,4]]", b"[0,0,1,5,[[1,2,3,null]]]", b"x y", None, 7, [b"0"],
+    ],
+)  # fmt: skip
 def test_a_damaged_answer_is_no_verdict(reply: object) -> None:
     """What comes damaged from the network is a ValueError, which counts as a failure of Redis."""
     with pytest.raises(ValueError, match=r"."):
         unpack(reply, [Policy("p", 1, 1000)])
+
+
+def test_an_answer_as_the_script_gives_it() -> None:
+    """The same with nothing damaged is a verdict."""
+    verdict = unpack(b"[1,0,1,5,[[1,2,3,4]]]", [Policy("p", 1, 1000)])
+
+    assert (verdict.refused, verdict.now, verdict.taken, verdict.rows) == (1, 5, 1, [(1, 2, 3, 4)])
 
 
 def test_garbage_under_a_key_is_a_fresh_start(redis_url: str) -> None:
