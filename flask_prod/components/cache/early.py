@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -120,7 +121,7 @@ class EarlyPages:
         if held is None or (now >= held.end and (not entry.is_fresh(now) or route.order.is_due(entry, now))):
             return None
         record.endpoint, record.route = route.endpoint, route.rule
-        return _Answer(self, held, now).send
+        return partial(self._send, held, now)
 
     def _key(self, route: Route, record: RequestRecord) -> str:
         """Return the page's key, empty for a query that keeps the request from the cache; most are known."""
@@ -156,9 +157,22 @@ class EarlyPages:
             self._held[key] = held
         return held
 
-    def sent(self, entry: Entry) -> None:
-        """Count a hit that was sent."""
+    def _send(
+        self, held: Held, now: float, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """Answer with the page, or say that the client has it."""
+        entry = held.entry
         self._backend.loader.count("hit", entry.tier)
+        age = int(now - entry.created)
+        headers = [*held.headers, ("Age", str(age) if age > 0 else "0")]
+        if self.tells_status:
+            headers.append(("Cache-Status", hit(entry.expires, now)))
+        wanted: Any = environ.get("HTTP_IF_NONE_MATCH")
+        if wanted and held.etag and matches(wanted, held.etag):
+            start_response("304 NOT MODIFIED", [pair for pair in headers if pair[0].lower() in _OF_A_304])
+            return []
+        start_response(held.line, headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [held.body]
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,28 +196,3 @@ class Held:
     body: bytes
     etag: str
     end: float
-
-
-class _Answer:
-    __slots__ = ("_held", "_now", "_pages")
-
-    def __init__(self, pages: EarlyPages, held: Held, now: float) -> None:
-        self._pages = pages
-        self._held = held
-        self._now = now
-
-    def send(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer with the page, or say that the client has it."""
-        held, now, pages = self._held, self._now, self._pages
-        entry = held.entry
-        pages.sent(entry)
-        age = int(now - entry.created)
-        headers = [*held.headers, ("Age", str(age) if age > 0 else "0")]
-        if pages.tells_status:
-            headers.append(("Cache-Status", hit(entry.expires, now)))
-        wanted: Any = environ.get("HTTP_IF_NONE_MATCH")
-        if wanted and held.etag and matches(wanted, held.etag):
-            start_response("304 NOT MODIFIED", [pair for pair in headers if pair[0].lower() in _OF_A_304])
-            return []
-        start_response(held.line, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [held.body]
