@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -172,4 +173,23 @@ def test_stopping_is_quick_and_silent(make_handle: MakeHandle, redis_url: str, e
 
     assert time.monotonic() - began < 0.3
     assert not listener.live
+    assert ear.lost == 1
+
+
+def test_a_fork_leaves_the_parents_listener_alone(make_handle: MakeHandle, redis_url: str, ear: Ear) -> None:
+    """A child that closes all it has does not end what its parent hears."""
+    handle = make_handle(redis_url)
+    listener = handle.listen("news", ear.hear, ear.lose)
+    wait_for(lambda: listener.live, 3, "a listener")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            handle.after_fork()
+            handle.close()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    with Client.from_url(redis_url) as other:
+        other.publish("news", "1")
+    wait_for(lambda: ear.heard == [b"1"], 3, "a message")
     assert ear.lost == 1
