@@ -489,12 +489,15 @@ def test_tiers(redis_url: str) -> None:
         handle.close()
 
 
-def test_lost_messages_are_bounded(valkey: Valkey) -> None:
+@pytest.mark.parametrize("stuck", [False, True])
+def test_lost_messages_are_bounded(valkey: Valkey, stuck: bool) -> None:
     """A process that hears nothing for two seconds asks Redis itself: so old can an entry be, and no older."""
     (mine, my_handle), (theirs, their_handle) = tiered_store(valkey.url), tiered_store(valkey.url)
     compute(mine, "a", b"[1]", "tag")
     theirs.get("a")
     theirs._listener._take = lambda _answer: None  # type: ignore[union-attr]  # its messages are lost, and its answers
+    if stuck:  # nor does it say that it has lost anything
+        theirs._listener._on_lost = lambda: None  # type: ignore[union-attr]
     mine.invalidate(["tag"])
 
     began = time.monotonic()
