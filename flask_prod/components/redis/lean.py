@@ -93,15 +93,9 @@ class LeanClient(redis.Redis):
                 return self._read(connection, data, count)
         except redis.ResponseError:
             raise  # an answer like any other, read to its end
-        except TimeoutError:
+        except BaseException as error:
             connection.disconnect()
-            raise redis.TimeoutError("Timeout reading from socket") from None
-        except OSError as error:
-            connection.disconnect()
-            raise redis.ConnectionError(f"Error while talking to Redis: {type(error).__name__}") from None
-        except BaseException:
-            connection.disconnect()
-            raise
+            raise _as_redis_py_has_it(error) from None
         return value[:-2]
 
     def _look_again(self, connection: Any, began: float) -> bytes:
@@ -125,6 +119,14 @@ class LeanClient(redis.Redis):
         if isinstance(answers[0], Exception):
             raise answers[0]
         return answers[0]
+
+
+def _as_redis_py_has_it(error: BaseException) -> BaseException:
+    if isinstance(error, TimeoutError):
+        return redis.TimeoutError("Timeout reading from socket")
+    if isinstance(error, OSError):
+        return redis.ConnectionError(f"Error while talking to Redis: {type(error).__name__}")
+    return error
 
 
 def _receive(socket: Any, end: float) -> bytes:
