@@ -7,6 +7,7 @@ line per failed batch, and starts its thread again in every forked child.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -34,8 +35,8 @@ _MOST_BYTES = 5 * 1024**2
 _BATCH = 100
 """Spans of one message: encoding them holds the interpreter for some milliseconds, which requests may wait for."""
 
-_PAUSE = 1.0
-"""Seconds between messages where spans come slowly."""
+_PAUSE = 1000
+"""Milliseconds between messages where spans come slowly; the library has five seconds, and would see outages late."""
 
 _SPAN_SIZE = 2000
 """Bytes of a span without the texts in its attributes, as tracemalloc shows them."""
@@ -66,6 +67,8 @@ class Sender(SpanProcessor):
         self._emit = emit
         self._lock = threading.Lock()
         self._wake = threading.Event()
+        self._pause = _chosen("OTEL_BSP_SCHEDULE_DELAY", _PAUSE, 60_000) / 1000
+        self._batch = _chosen("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", _BATCH, _MOST_SPANS)
         self._waiting: deque[tuple[ReadableSpan, int]] = deque()
         self._size = 0
         self._sending = 0
@@ -101,7 +104,7 @@ class Sender(SpanProcessor):
                 self._size += size
         if not fits:
             self._counted.inc("dropped")
-        elif len(self._waiting) >= _BATCH:
+        elif len(self._waiting) >= self._batch:
             self._wake.set()
 
     def shutdown(self) -> None:
@@ -134,7 +137,7 @@ class Sender(SpanProcessor):
         contexts.attach(contexts.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
         self._hush.thread = threading.get_ident()
         while True:
-            self._wake.wait(_PAUSE)
+            self._wake.wait(self._pause)
             self._wake.clear()
             closing = self._closing
             while batch := self._take():
@@ -146,7 +149,7 @@ class Sender(SpanProcessor):
     def _take(self) -> list[ReadableSpan] | None:
         """Return the oldest spans, None when there are none."""
         with self._lock:
-            count = self._sending = min(_BATCH, len(self._waiting))
+            count = self._sending = min(self._batch, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(count)]
             self._size -= sum(size for _, size in batch)
         return [span for span, _ in batch] or None
@@ -207,6 +210,12 @@ class Sender(SpanProcessor):
             end_time=span.end_time,
             instrumentation_scope=span.instrumentation_scope,
         )
+
+
+def _chosen(name: str, default: int, most: int) -> int:
+    """Return what one of the library's variables says, within reason."""
+    given = os.environ.get(name, "")
+    return min(max(int(given), 1), most) if given.isascii() and given.isdigit() else default
 
 
 class _Hush(logging.Filter):

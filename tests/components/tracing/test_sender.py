@@ -163,3 +163,23 @@ def test_no_thread_before_the_start(make_app: MakeApp) -> None:
 
     assert set(threading.enumerate()) == before
     assert app.extensions["prod"].contributions["tracing"].handle.running is None
+
+
+def test_library_variables_say_how_many_and_when(
+    make_traced: MakeTraced, collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OTEL_BSP_MAX_EXPORT_BATCH_SIZE and OTEL_BSP_SCHEDULE_DELAY are honoured; nonsense is not."""
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    app = make_traced()
+    for _ in range(2):
+        app.test_client().get("/x")
+        app.test_client().get("/x")
+        wait_for(lambda: len(collector.spans) % 2 == 0 and collector.spans, 5)
+    app.test_client().get("/x")
+
+    wait_for(lambda: len(collector.spans) == 4, 5)
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "soon")
+    second = make_traced()
+    second.test_client().get("/x")
+    assert sender(second)._pause == 1.0  # type: ignore[attr-defined]
