@@ -107,7 +107,8 @@ def _traces(app: Flask, options: Options) -> None:
     provider = TracerProvider(sampler=sampler, resource=Resource.create({"service.name": "by-hand"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(options["endpoint"] + "/v1/traces")))
     trace.set_tracer_provider(provider)
-    FlaskInstrumentor().instrument_app(app)
+    instrumentor: Any = FlaskInstrumentor()
+    instrumentor.instrument_app(app)
 
 
 def _metrics(app: Flask, choices: Choices) -> Any:

@@ -36,7 +36,7 @@ _BATCH = 100
 """Spans of one message: encoding them holds the interpreter for some milliseconds, which requests may wait for."""
 
 _PAUSE = 1000
-"""Milliseconds between messages where spans come slowly; the library has five seconds, and would see outages late."""
+"""Milliseconds between messages where spans come slowly; the library has 5,000, and outages were seen late."""
 
 _SPAN_SIZE = 2000
 """Bytes of a span without the texts in its attributes, as tracemalloc shows them."""
