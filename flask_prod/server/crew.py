@@ -92,6 +92,8 @@ class Crew:
         self.restarting = False
         self.sound: Callable[[], bool] = lambda: True
         """Asked before a restart: whether what is started anew would come up."""
+        self.aside: Callable[[], None] = lambda: None
+        """Called about once a second until the stop: what one process of all does, such as schedules."""
 
     def run(self, beat: float, grace: float, burst: bool = False) -> int:
         """Keep the workers running until told to stop, or until the queues are empty (burst); return its code."""
@@ -258,6 +260,8 @@ class Crew:
         """Do what is due at the source; one that is away is asked again a second later."""
         moment = time.monotonic()
         self._next_tick = moment + _TICK
+        if not (self._stops or self.restarting or self._burst):
+            self.aside()
         try:
             if moment >= self._next_beat:
                 self._next_beat = moment + self._beat

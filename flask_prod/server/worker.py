@@ -111,7 +111,7 @@ def worker(context: click.Context, /, check: bool, **options: Any) -> None:
 
 def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     """Run the supervisor to its end; return the exit code."""
-    from flask_prod.components.jobs.redis_source import RedisSource
+    from flask_prod.components.jobs.clock import Clock
     from flask_prod.components.jobs.worker import Worker, worker_name
 
     from .crew import Crew
@@ -123,7 +123,7 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
 
     def work(board: Board, slot: Slot, token: str, own_name: str) -> int:
         state.lifecycle.start()
-        source = RedisSource(engine, own_name, tuple(weights))
+        source = engine.backend.source(engine, own_name, tuple(weights))
         try:
             return Worker(engine, source, weights, board, slot, token).run(asked.burst, limits)
         finally:
@@ -133,11 +133,14 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
         engine.traces.load()  # the children share what is imported now
     gc.collect()
     gc.freeze()
-    source = RedisSource(engine, name, tuple(weights))
+    source = engine.backend.source(engine, name, tuple(weights))
     crew = Crew(source, tuple(weights), work, name, asked.processes or engine.settings.workers)
     crew.sound = _loads
     logger.info("Worker %s serves %s", os.getpid(), ", ".join(weights))
+    clock = Clock(engine)
+    crew.aside = clock.tick
     code = crew.run(engine.heartbeat, state.service.shutdown_seconds, asked.burst)
+    clock.close()
     logger.info("Worker %s has stopped", os.getpid())
     state.lifecycle.close()
     if crew.restarting:
@@ -162,12 +165,13 @@ def _engine(app: Flask) -> Engine:
     contribution = state_of(app).contributions.get("jobs")
     if contribution is None:
         raise NotInstalled("jobs is left out of this application's kit, so there is nothing to work on.")
-    if not state_of(app).contributions["redis"].handle.configured:
-        raise click.ClickException(
-            "A worker needs a Redis: set REDIS_URL to redis://host:6379/0, or run `flask prod up`."
-        )
     build = getattr(contribution.handle, "build", None)
     engine: Engine = build() if build is not None else contribution.handle
+    if not engine.backend.usable:
+        raise click.ClickException(
+            "A worker needs a Redis: set REDIS_URL to redis://host:6379/0, or run `flask prod up`; or a database: "
+            "set JOBS_OUTBOX."
+        )
     return engine
 
 

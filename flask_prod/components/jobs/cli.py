@@ -1,8 +1,10 @@
-"""`flask prod jobs`: what waits, runs and has failed, queue by queue."""
+"""`flask prod jobs`: the queues as a table, once or again and again, and the commands below it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -10,45 +12,104 @@ import msgspec
 from flask_prod.core.errors import ProdKitError
 from flask_prod.core.ports import RedisPort
 
+from .cli_orders import order_commands
+from .cli_views import table, view_commands
+
 if TYPE_CHECKING:
     from flask_prod.core.later import Later
 
-    from .engine import Engine, QueueState
+    from .engine import Engine
 
-_COLUMNS = ("queue", "waiting", "scheduled", "running", "failed", "workers")
-
-_HELP = """Show the queues: jobs waiting, scheduled, running and failed, and living workers.
+_HELP = """Show the queues: jobs waiting, scheduled, running and dead, the age of the oldest, and living workers.
 
 Counts only; it changes nothing in Redis. Exits with 1 when Redis cannot be reached.
 
 \b
 Examples:
   flask prod jobs
+  flask prod jobs --watch            (again every 2 seconds, until Ctrl-C)
   flask prod jobs --json
+  flask prod jobs dead               (why they failed)
+  flask prod jobs show ID            (one job: progress, result, traceback)
 """
 
+_COLUMNS = ("queue", "waiting", "oldest", "scheduled", "deferred", "running", "failed", "workers", "")
 
-def jobs_command(engine: Engine | Later, redis: RedisPort) -> click.Command:
+
+def jobs_command(engine: Engine | Later, redis: RedisPort) -> click.Group:
     """Return the group for one application; later commands about jobs go below it."""
 
-    @click.group("jobs", help=_HELP, invoke_without_command=True, short_help="Show the queues of background jobs.")
+    @click.group("jobs", help=_HELP, invoke_without_command=True, short_help="Show and steer background jobs.")
     @click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+    @click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+    @click.option(
+        "--interval", type=click.FloatRange(0.2, 3600), default=2.0, help="Seconds between two looks; 2 otherwise."
+    )
     @click.pass_context
-    def jobs(context: click.Context, as_json: bool) -> None:
+    def jobs(context: click.Context, as_json: bool, watch: bool, interval: float) -> None:
         if context.invoked_subcommand is not None:
             return
-        if not redis.configured:
-            raise click.ClickException("There is no REDIS_URL, so there are no queues.")
-        try:
-            states = engine.overview()
-        except ProdKitError as error:
-            raise click.ClickException(str(error)) from error
-        click.echo(msgspec.json.encode(states).decode() if as_json else _table(states))
+        if watch:
+            _watch(lambda: _shown(engine, as_json), interval, clear=not as_json)
+            return
+        click.echo(answer(redis, lambda: _shown(engine, as_json)))
 
+    def guarded(call: Callable[[], Any]) -> Any:
+        return answer(redis, call)
+
+    for command in (*view_commands(engine, guarded), *order_commands(engine, guarded)):
+        jobs.add_command(command)
     return jobs
 
 
-def _table(states: list[QueueState]) -> str:
-    rows = [_COLUMNS, *(tuple(str(getattr(state, column)) for column in _COLUMNS) for state in states)]
-    width = max(len(row[0]) for row in rows)
-    return "\n".join(row[0].ljust(width) + "".join(cell.rjust(11) for cell in row[1:]) for row in rows)
+def answer(redis: RedisPort, call: Callable[[], Any]) -> Any:
+    """Return what *call* does; a refusal is shown as its text alone, with exit code 1."""
+    if not redis.configured:
+        raise click.ClickException("There is no REDIS_URL, so there are no queues.")
+    try:
+        return call()
+    except (ProdKitError, ValueError, LookupError) as error:
+        raise click.ClickException(str(error)) from error
+    except Exception as error:
+        if type(error).__name__ == "NoSuchJobError":  # of RQ, which need not be imported for this
+            raise click.ClickException(str(error)) from error
+        raise
+
+
+def _shown(engine: Engine | Later, as_json: bool) -> str:
+    states = engine.overview()
+    if as_json:
+        return msgspec.json.encode(states).decode()
+    rows: list[Sequence[str]] = [
+        (
+            state.queue, str(state.waiting), span(state.oldest), str(state.scheduled), str(state.deferred),
+            str(state.running), str(state.failed), str(state.workers), "paused" if state.paused else "",
+        )
+        for state in states
+    ]  # fmt: skip
+    return table(_COLUMNS, rows, right=range(1, 8))
+
+
+def span(seconds: float) -> str:
+    """Return an age as people read it: 12s, 5m, 3h, 2d; nothing for none."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s" if seconds else ""
+
+
+def _watch(look: Callable[[], str], interval: float, clear: bool) -> None:
+    """Show the answer until Ctrl-C; while Redis is away, say so and go on."""
+    try:
+        while True:
+            try:
+                shown = look()
+            except ProdKitError as error:
+                shown = str(error)
+            if clear:
+                click.clear()
+                click.echo(time.strftime("%H:%M:%S"))
+            click.echo(shown)
+            time.sleep(interval)
+    except (KeyboardInterrupt, BrokenPipeError):
+        return

@@ -17,6 +17,8 @@ from flask_prod.core.errors import Unavailable
 from .accept import Slot
 
 if TYPE_CHECKING:
+    from flask_prod.core.later import Later
+
     from .engine import Engine
     from .schedules import Schedule
 
@@ -125,7 +127,7 @@ class Clock:
             logger.exception("The schedule %s could not dispatch its job for %s", schedule.name, name)
 
 
-def schedule_states(engine: Engine, count: int = 3) -> list[ScheduleState]:
+def schedule_states(engine: Engine | Later, count: int = 3) -> list[ScheduleState]:
     """Return what is known of each schedule; Unavailable without Redis."""
     known = engine.desk.keeper.slots()
     moment = int(time.time())
@@ -134,7 +136,7 @@ def schedule_states(engine: Engine, count: int = 3) -> list[ScheduleState]:
     ]
 
 
-def _state(engine: Engine, schedule: Schedule, last: int | None, moment: int, count: int) -> ScheduleState:
+def _state(engine: Engine | Later, schedule: Schedule, last: int | None, moment: int, count: int) -> ScheduleState:
     return ScheduleState(
         name=schedule.name,
         job=schedule.task.name,
@@ -147,7 +149,7 @@ def _state(engine: Engine, schedule: Schedule, last: int | None, moment: int, co
     )
 
 
-def _how_it_stands(engine: Engine, schedule: Schedule, last: int | None, moment: int) -> str:
+def _how_it_stands(engine: Engine | Later, schedule: Schedule, last: int | None, moment: int) -> str:
     """Say in a word or two what became of the last slot."""
     if last is None:
         return "never seen by a worker"

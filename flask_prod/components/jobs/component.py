@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from flask import Flask
 
-from flask_prod.core.component import Check, Component, Contribution, Finding, Installed
+from flask_prod.core.component import Check, Component, Contribution, Finding, Installed, Periodic
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.later import Later
 from flask_prod.core.ports import RedisPort
+from flask_prod.core.run_dir import Leader, run_dir
 
 from .cli import jobs_command
 from .face import JobsFace
+from .outbox_choice import Backend, choose_backend
+from .outbox_cli import outbox_command
 from .settings import JobsSettings
 from .task import Tasks
 
@@ -26,7 +29,6 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
     name = "jobs"
     requires = ("redis",)
     settings = JobsSettings
-    _unserved: ClassVar[str] = "Jobs wait on {names}, and no worker serves it: start `flask prod worker`."
 
     def __init__(self) -> None:
         # One allow-list per kit: jobs are registered when modules are imported, before any application exists.
@@ -41,40 +43,61 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
         if "," in kit.service.namespace:
             raise ConfigError(["SERVICE_NAME must have no comma: RQ separates the queues of a worker by it."])
         redis: RedisPort = kit.handle("redis")
+        backend = choose_backend(settings, kit)
 
         def build() -> Engine:
             from .engine import Engine
 
-            return Engine(app, settings, self._tasks, kit)
+            return Engine(app, backend, self._tasks, kit)
 
         def needed() -> bool:
-            return redis.configured and bool(self._tasks.by_name)
+            return backend.usable and bool(self._tasks.by_name)
 
         later = Later(build)
+
+        def start() -> None:
+            if needed():
+                later.build()
+                backend.start()
+
+        leader = Leader(run_dir(kit.service, app.root_path), "jobs-watch")
+
+        def watch() -> None:
+            if needed() and backend.kind == "redis" and leader.leads():
+                later.build().watch()
+
+        def after_fork() -> None:
+            leader.resign()
+            later.after_fork()
+            backend.after_fork()
+
         engine: Engine | Later = later.build() if needed() else later
+        group = jobs_command(engine, redis)
+        if backend.outboxed:
+            group.add_command(outbox_command(backend.outbox))
         return Contribution(
             handle=engine,
-            checks=(Check("jobs", lambda: self._look(engine, redis), critical=False, timeout=0.5),),
-            commands=(jobs_command(engine, redis),),
+            checks=(
+                Check("jobs", lambda: self._look(engine, backend), critical=False, timeout=0.5),
+                *backend.checks(),
+            ),
+            commands=(group,),
             # Jobs may have been registered since; the first request that dispatches one need not import RQ.
-            start=lambda: later.build() if needed() else None,
-            after_fork=later.after_fork,
+            start=start,
+            periodic=(Periodic("jobs watch", 10.0, watch),),
+            after_fork=after_fork,
+            close=backend.close,
         )
 
-    def _look(self, engine: Engine | Later, redis: RedisPort) -> Finding:
+    def _look(self, engine: Engine | Later, backend: Backend) -> Finding:
         """Warn when jobs wait and nobody comes for them."""
-        if not redis.configured:
+        if backend.kind != "redis":
+            return Finding(detail=f"Jobs are in {backend.place}.")
+        if not backend.usable:
             if not self._tasks.by_name:
                 return Finding(detail="No job is registered.")
             return Finding("warn", "Jobs cannot be dispatched without a REDIS_URL.")
 
-        states = engine.overview()
-        data = {
-            "workers": max(state.workers for state in states),
-            "waiting": {state.queue: state.waiting for state in states},
-            "failed": sum(state.failed for state in states),
-        }
-        unserved = [state.queue for state in states if state.waiting and not state.workers]
-        if unserved:
-            return Finding("warn", self._unserved.format(names=", ".join(unserved)), data)
-        return Finding(data=data)
+        from .watch import finding
+
+        return finding(engine)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import BoundArguments
 from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -20,7 +21,7 @@ from .retries import delays
 
 if TYPE_CHECKING:
     from .engine import Engine
-    from .options import Options
+    from .options import Options, Unique
     from .task import AnyTask
 
 Call = tuple[Sequence[Any], Mapping[str, Any]]
@@ -63,7 +64,7 @@ class Desk:
             args = [task.shape.stored(value) for value in args]
             kwargs = {name: task.shape.stored(value) for name, value in kwargs.items()}
         try:
-            claim = self._claim(task, options, bound.args, bound.kwargs) if options.unique else None
+            claim = self._claim(task, options.unique, call, bound) if options.unique else None
             job = self._build(task, options, args, kwargs, slot)
             self._weigh(task, job)
         except Unencodable as error:
@@ -78,6 +79,7 @@ class Desk:
             group=options.group,
             claim=claim,
             slot=slot,
+            session=options.session,
         )
 
     def slot_id(self, slot: Slot) -> str:
@@ -98,7 +100,7 @@ class Desk:
 
     def _answered(self, task: AnyTask, order: Order, answer: Answer) -> Job:
         if answer.kind == "accepted":
-            self._engine.enqueued.inc(order.queue, task.name)
+            self._engine.counts.enqueued.inc(order.queue, task.name)
             return order.job
         if answer.kind == "missing":
             raise ValueError(
@@ -165,19 +167,12 @@ class Desk:
                 "and let the job read the rest"
             )
 
-    def _claim(
-        self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> Claim | None:
-        """Return what a unique job claims; one call by name and another by position claim the same."""
-        unique = options.unique
-        if unique is None:
-            return None
-        what: Any = [args, kwargs]
+    def _claim(self, task: AnyTask, unique: Unique, call: Call, bound: BoundArguments) -> Claim:
+        """Return what a unique job claims; of all arguments, by name and by position make no difference."""
         if unique.key is not None:
-            what = unique.key(*args, **kwargs)
+            what = unique.key(*call[0], **call[1])
         else:
-            bound = task.shape.signature.bind(*args, **kwargs)
             bound.apply_defaults()
-            what = sorted((name, task.shape.stored(value)) for name, value in bound.arguments.items())
+            what = [[name, task.shape.stored(value)] for name, value in bound.arguments.items()]
         digest = hashlib.sha256(JsonSerializer.dumps(what)).hexdigest()[:32]
         return Claim(f"{task.name}:{digest}", unique.seconds, unique.until)

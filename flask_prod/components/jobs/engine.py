@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rq.defaults import RQ_KEY_PREFIX
@@ -23,14 +21,16 @@ from .dispatch import Call, Desk
 from .job import AppQueue, bind, in_request_of, label_of
 from .office import Office
 from .payload import JsonSerializer
-from .scripts import ENQUEUE_DUE
-from .settings import JobsSettings, weights_of
+from .scripts import ENQUEUE_DUE, records_of
+from .settings import weights_of
+from .watch import Counts, QueueState, overview, set_gauges
 
 if TYPE_CHECKING:
     from flask import Flask
     from redis import Redis
 
     from .options import Options
+    from .outbox_choice import Backend
     from .task import AnyTask, Tasks
 
 logger = logging.getLogger(__name__)
@@ -39,26 +39,16 @@ _DUE_AT_ONCE = 500
 """Scheduled jobs moved in one step; Redis serves nobody else meanwhile."""
 
 
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What one queue looks like; `waiting` includes scheduled jobs that are due, `workers` counts living ones."""
-
-    queue: str
-    waiting: int
-    scheduled: int
-    running: int
-    failed: int
-    workers: int
-
-
 class Engine:
     """One application's jobs; `kit.handle("jobs")` is one."""
 
-    def __init__(self, app: Flask, settings: JobsSettings, tasks: Tasks, kit: Installed) -> None:
+    def __init__(self, app: Flask, backend: Backend, tasks: Tasks, kit: Installed) -> None:
+        settings = backend.settings
         self.app = app
         self.settings = settings
         self.tasks = tasks
-        self.redis: RedisPort = kit.handle("redis")
+        self.backend = backend
+        self.redis: RedisPort = backend.redis()
         self.heartbeat = settings.recovery / 5
         self.result_ttl = math.ceil(settings.result_ttl)
         self.failure_ttl = math.ceil(settings.failure_ttl)
@@ -67,12 +57,10 @@ class Engine:
         self.tracer = kit.tracer
         self.traces: Any = kit.handle("tracing")
         self._prefix = self.redis.key("")
-        self.desk = Desk(self, RedisKeeper(self.redis, self._prefix))
+        self.desk = Desk(self, backend.keeper(self, RedisKeeper(self.redis, self._prefix)))
         self.office = Office(self)
-        labels = ("queue", "job")
-        self.enqueued = kit.meter.counter("flask_prod_jobs_enqueued_total", "Jobs accepted by dispatch.", labels)
-        self.finished = kit.meter.counter("flask_prod_jobs_finished_total", "Jobs that ended well.", labels)
-        self.failed = kit.meter.counter("flask_prod_jobs_failed_total", "Jobs whose last attempt failed.", labels)
+        self.counts = Counts(kit.meter)
+        self.finished = self.counts.finished
 
     def dispatch(self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Job:
         """Queue one call of *task*; see `task.Dispatcher.dispatch` for what it raises."""
@@ -102,7 +90,7 @@ class Engine:
     def fetch_many(self, job_ids: Sequence[str]) -> list[Job]:
         """Return those of these jobs that are there and can be read; Unavailable without Redis."""
         keys = [self.job_class.key_for(job_id) for job_id in job_ids]
-        records = self.redis.attempt(lambda client: _records(client, keys), "HGETALL")
+        records = self.redis.attempt(lambda client: records_of(client, keys), "HGETALL")
         connection = self.redis.client("jobs")
         jobs: list[Job] = []
         for job_id, record in zip(job_ids, records, strict=True):
@@ -141,12 +129,12 @@ class Engine:
         return math.ceil(self.settings.default_timeout if seconds is None else seconds)
 
     def overview(self) -> list[QueueState]:
-        """Return the state of every queue that is served or named by a job; Unavailable without Redis.
+        """Return the state of every queue that is served or named by a job; Unavailable without Redis."""
+        return overview(self)
 
-        It reads lengths only, since RQ's own counts clean up as they count.
-        """
-        names = tuple(dict.fromkeys((*self.queues(), *self.tasks.queues())))
-        return self.redis.attempt(lambda client: _read(client, [self.queue(name) for name in names], names))
+    def watch(self) -> None:
+        """Set the gauges: depth, age of the oldest, workers."""
+        set_gauges(self)
 
     def enqueue_due(self, queues: Iterable[Queue], connection: Redis) -> None:
         """Move scheduled jobs whose time has come to their queues; atomic, so any number of workers may do it."""
@@ -156,46 +144,21 @@ class Engine:
             arguments = (moment.timestamp(), _DUE_AT_ONCE, self.job_class.key_for(""), utcformat(moment))
             ENQUEUE_DUE.run(connection, keys, arguments)
 
-    def give_up(self, job: Job, error: str, reason: str) -> None:
-        """Tell of a job whose last attempt has failed: an event for the rooms, and its own handler."""
+    def give_up(self, job: Job, error: str, reason: str, cause: BaseException | None = None) -> None:
+        """Tell of a job whose last attempt has failed: an event for the rooms, and its own handler.
+
+        *cause* is the exception, where this is the process in which it was raised.
+        """
         task = self.tasks.get(label_of(job))
         name = "unknown" if task is None else task.name
-        fields = {"job": name, "queue": self.short(job.origin), "id": job.id, "error": error}
-        self.failed.inc(self.short(job.origin), name)
+        queue = self.short(job.origin)
+        fields = {"job": name, "queue": queue, "id": job.id, "error": error}
+        self.counts.dead.inc(queue, name)
         with in_request_of(job), self.app.app_context():
-            self._emit(Event("prod.job.failed", f"Job {name} failed for the last time: {error}.", "error", fields))
+            words = f"Job {name} failed for the last time: {error}."
+            self._emit(Event("prod.job.failed", words, "error", fields, cause))
             if task is not None and task.on_failure is not None:
                 try:
                     task.on_failure(job, reason)
                 except Exception:
                     logger.exception("The failure handler of job %s (%s) failed", name, job.id)
-
-
-def _records(client: Redis, keys: Sequence[str]) -> list[dict[bytes, bytes]]:
-    """Read several hashes in one round trip; what is no hash counts as none."""
-    with client.pipeline(transaction=False) as pipe:
-        for key in keys:
-            pipe.hgetall(key)
-        return [{} if isinstance(answer, Exception) else answer for answer in pipe.execute(raise_on_error=False)]
-
-
-def _read(client: Redis, queues: Sequence[AppQueue], names: Sequence[str]) -> list[QueueState]:
-    moment = time.time()
-    with client.pipeline(transaction=False) as pipe:
-        for queue in queues:
-            scheduled = queue.scheduled_job_registry.key
-            pipe.llen(queue.key)
-            pipe.zcount(scheduled, 0, moment)
-            pipe.zcount(scheduled, f"({moment}", "+inf")
-            pipe.zcard(queue.started_job_registry.key)
-            pipe.zcard(queue.failed_job_registry.key)
-            pipe.smembers(f"{RQ_KEY_PREFIX}:workers:{queue.name}")
-        answers = pipe.execute()
-        rows = [answers[start : start + 6] for start in range(0, len(answers), 6)]
-        for row in rows:
-            pipe.exists(*row[5]) if row[5] else pipe.echo("0")
-        alive = pipe.execute() if rows else []
-    return [
-        QueueState(name, row[0] + row[1], row[2], row[3], row[4], int(living))
-        for name, row, living in zip(names, rows, alive, strict=True)
-    ]

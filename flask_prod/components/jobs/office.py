@@ -6,7 +6,7 @@ Reading changes nothing: RQ's own registries clean up as they count, and so run 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,7 +19,7 @@ from flask_prod.core.errors import ProdKitError
 
 from .job import label_of
 from .progress import KEY as PROGRESS
-from .scripts import Script
+from .scripts import Script, records_of
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -42,8 +42,8 @@ PLACES = {
 _MOST = 1000
 """Jobs that one listing shows."""
 
-_STOP_FOR = 60.0
-"""Seconds to wait for a running job to be stopped."""
+_ALL = 100_000
+"""Dead jobs that one command deals with."""
 
 
 class CannotBeDone(ProdKitError):
@@ -74,6 +74,21 @@ class JobView:
     waits_for: list[str] = field(default_factory=list)
     result: str = ""
     arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One living worker process; `busy` is how many seconds it has spent on jobs."""
+
+    name: str
+    state: str
+    queues: str
+    pid: int
+    host: str
+    born: str
+    done: int
+    failed: int
+    busy: float
 
 
 class Office:
@@ -131,6 +146,18 @@ class Office:
                 raise ValueError(f"there is no queue {queue!r}; known are {', '.join(sorted(known))}")
         return queues or tuple(dict.fromkeys((*self._engine.queues(), *self._engine.tasks.queues())))
 
+    def dead_ids(self, queues: Sequence[str] = ()) -> Sequence[str]:
+        """Return the ids of all dead jobs that there are now."""
+        return [job_id for queue in self.named(queues) for job_id in self.ids("dead", queue, _ALL)]
+
+    def workers(self) -> Sequence[WorkerView]:
+        """Return the worker processes that live, by name."""
+        registries = [f"{RQ_KEY_PREFIX}:workers:{self._engine.redis.key(queue)}" for queue in self.named(())]
+        members = self._engine.redis.attempt(lambda client: client.sunion(registries), "SUNION")
+        keys = sorted(member.decode() for member in members)
+        records = self._engine.redis.attempt(lambda client: records_of(client, keys), "HGETALL")
+        return [_worker(self._engine, key, record) for key, record in zip(keys, records, strict=True) if record]
+
     def paused(self) -> frozenset[str]:
         """Return the queues from which nothing is taken."""
         found = self._engine.redis.attempt(lambda client: client.smembers(self._paused), "SMEMBERS")
@@ -158,7 +185,7 @@ class Office:
             raise CannotBeDone(
                 f"Job {job_id!r} is {status}; only one that is dead, stopped or canceled can run again."
             )
-        self._engine.enqueued.inc(queue, label_of(job))
+        self._engine.counts.enqueued.inc(queue, label_of(job))
 
     def delete(self, job_id: str) -> None:
         """Forget a job and its result; CannotBeDone for one that runs: cancel it first."""
@@ -235,6 +262,23 @@ def view(engine: Engine, job: Job, whole: bool = False) -> JobView:
     )
 
 
+def _worker(engine: Engine, key: str, record: dict[bytes, bytes]) -> WorkerView:
+    def text(name: str) -> str:
+        return record.get(name.encode(), b"").decode(errors="replace")
+
+    return WorkerView(
+        name=key.removeprefix(f"{RQ_KEY_PREFIX}:worker:"),
+        state=text("state"),
+        queues=", ".join(engine.short(queue) for queue in text("queues").split(",")),
+        pid=int(text("pid") or 0),
+        host=text("hostname"),
+        born=text("birth"),
+        done=int(text("successful_job_count") or 0),
+        failed=int(text("failed_job_count") or 0),
+        busy=float(text("total_working_time") or 0),
+    )
+
+
 def _with_arguments(shown: JobView, job: Job) -> JobView:
     try:
         words = [*map(repr, job.args), *(f"{name}={value!r}" for name, value in job.kwargs.items())]
@@ -263,12 +307,6 @@ def _text(moment: Any) -> str:
 
 def _last_line(reason: str) -> str:
     return next((line.strip() for line in reversed(reason.splitlines()) if line.strip()), "")[:300]
-
-
-def each_dead(office: Office, queues: Sequence[str]) -> Iterator[str]:
-    """Yield the ids of all dead jobs that there are now."""
-    for queue in office.named(queues):
-        yield from office.ids("dead", queue, 100_000)
 
 
 _REQUEUE = Script("""

@@ -6,7 +6,7 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,8 @@ from rq.repeat import Repeat
 from rq.results import Result
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import as_text, now, utcformat
+
+from flask_prod.core.errors import Unavailable
 
 from .delivery import (
     Again,
@@ -350,7 +352,10 @@ class RedisSource:
         )  # fmt: skip
         found = GIVE_BACK.run(self._client, (*keys, self._untold), arguments)
         pairs = [as_text(one).rpartition(":") for one in found]
-        return [(job_id, became) for job_id, _, became in pairs]
+        given_back = [(job_id, became) for job_id, _, became in pairs]
+        with suppress(Unavailable):
+            self._engine.counts.given_back(self._engine, given_back)
+        return given_back
 
     @contextmanager
     def _away(self) -> Iterator[None]:

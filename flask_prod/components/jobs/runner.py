@@ -7,6 +7,7 @@ import signal
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from rq.timeouts import JobTimeoutException
 
 from .delivery import Again, Dead, Delivery, Finished, Outcome, Source
 from .job import facts, in_request_of, label_of
+from .retries import next_attempt
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -34,6 +36,7 @@ class Runner:
     def __init__(self, engine: Engine, source: Source) -> None:
         self._engine = engine
         self._source = source
+        self._cause: tuple[str, BaseException | None] = ("", None)
 
     def limit_of(self, delivery: Delivery) -> float:
         """Return the job's time limit in seconds, 0 when it has none."""
@@ -44,21 +47,31 @@ class Runner:
         if delivery.unreadable is not None:
             logger.error("Job %s cannot be read: %s", delivery.job.id, delivery.unreadable.error)
             return delivery.unreadable
-        job = delivery.job
+        job, counts = delivery.job, self._engine.counts
+        counts.begun(job, delivery.queue)
+        began = perf_counter()
         try:
             with time_limit(self.limit_of(delivery)):
                 result = job.perform()
         except BaseException as error:  # SystemExit in a job ends the attempt, not the worker
             return self._failed(job, error)
+        finally:
+            counts.duration.observe(perf_counter() - began, delivery.queue, label_of(job))
         if isinstance(result, Retry):
             return self._asked_for_more(job, result)
         return Finished(result)
 
     def ended(self, delivery: Delivery, outcome: Outcome) -> int:
         """Count an attempt whose end is written down, and tell of a dead job; return how many failed."""
+        counts, label = self._engine.counts, label_of(delivery.job)
         if isinstance(outcome, Finished):
-            self._engine.finished.inc(delivery.queue, label_of(delivery.job))
+            counts.finished.inc(delivery.queue, label)
             return 0
+        if isinstance(outcome, Again) and outcome.asked:
+            return 0
+        counts.failed.inc(delivery.queue, label)
+        if isinstance(outcome, Again):
+            counts.retried.inc(delivery.queue, label)
         if isinstance(outcome, Dead):
             self.tell()
         return 1
@@ -68,29 +81,24 @@ class Runner:
         for untold in self._source.tell():
             try:
                 with time_limit(_HANDLER_LIMIT):
-                    self._engine.give_up(untold.job, untold.error, untold.reason)
+                    cause = self._cause[1] if self._cause[0] == untold.job.id else None
+                    self._engine.give_up(untold.job, untold.error, untold.reason, cause)
             except Exception:
                 logger.exception("Telling of the dead job %s failed", untold.job.id)
+        self._cause = ("", None)
 
     def _failed(self, job: Job, error: BaseException) -> Outcome:
         reason = "".join(traceback.format_exception(error))[-_LONGEST_REASON:]
-        seconds = self._next_attempt(job, error)
+        seconds = next_attempt(job, error)
         with in_request_of(job):
             left = job.retries_left or 0
             outlook = "for the last time" if seconds is None else f"{left} attempts left"
             extra = facts(job)
             logger.warning("Job %s (%s) failed, %s", label_of(job), job.id, outlook, exc_info=error, extra=extra)
         if seconds is None:
+            self._cause = (job.id, error)
             return Dead(type(error).__name__, reason)
         return Again(seconds, reason)
-
-    def _next_attempt(self, job: Job, error: BaseException) -> float | None:
-        """Return the seconds until the job is tried again; None when it is dead."""
-        task = self._engine.tasks.get(label_of(job))
-        rules = None if task is None else getattr(task.options, "rules", None)
-        if not job.should_retry or (rules is not None and not rules.again(error)):
-            return None
-        return float(job.get_retry_interval())
 
     def _asked_for_more(self, job: Job, retry: Retry) -> Outcome:
         """Do as a job says that returned RQ's Retry."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
 
@@ -48,11 +48,39 @@ class JobsSettings(Section, frozen=True, kw_only=True):
     payload_limit: Annotated[int, Meta(ge=256, le=64 * 1024**2, extra={"kind": SIZE})] = 64 * 1024
     """How many bytes the arguments of one job may take, encoded; a larger one is refused when it is dispatched."""
 
+    warn_age: Duration = 600.0
+    """The health check warns when a job has waited for longer; 0 for never."""
+
+    warn_waiting: Annotated[int, Meta(ge=0)] = 0
+    """The health check warns when more jobs wait on one queue; 0 for never."""
+
+    warn_dead: Annotated[int, Meta(ge=0)] = 0
+    """The health check warns when more jobs are dead; 0 for never."""
+
     result_ttl: Duration = 600.0
     """How long the result of a finished job is kept."""
 
     failure_ttl: Duration = 14 * 86400.0
     """How long a dead job is kept with its traceback."""
+
+    backend: Literal["auto", "database", "memory", "eager"] = "auto"
+    """Where jobs lie: auto is Redis, or the database where JOBS_OUTBOX is on and there is no REDIS_URL; memory
+    runs them in a thread of this process, eager within the dispatch."""
+
+    outbox: Literal["off", "fallback", "always"] = "off"
+    """Whether jobs go to a table first: when Redis is away (fallback), or always, in the caller's transaction."""
+
+    outbox_table: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,47}$")] = "jobs_outbox"
+    """The outbox's table; `flask prod jobs outbox create` makes it."""
+
+    outbox_interval: Annotated[float, Meta(ge=0.05, le=60, extra={"kind": DURATION})] = 0.5
+    """How often the relay looks into the outbox, and a worker without Redis for jobs."""
+
+    outbox_keep: Annotated[float, Meta(ge=1, le=86400, extra={"kind": DURATION})] = 60.0
+    """How long a relayed job stays in the outbox, to be sent once more to a Redis that was restarted meanwhile."""
+
+    outbox_warn: Annotated[float, Meta(ge=1, extra={"kind": DURATION})] = 60.0
+    """A job that waits in the outbox for longer makes the health check warn."""
 
     def problems(self) -> Iterator[str]:
         """Yield queue names that could not be told from one another in Redis."""

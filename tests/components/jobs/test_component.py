@@ -64,7 +64,7 @@ def test_the_command(app: Flask) -> None:
     table = runner.invoke(command)
     assert table.exit_code == 0
     assert table.output.splitlines()[0].split() == [
-        "queue", "waiting", "scheduled", "running", "failed", "workers",
+        "queue", "waiting", "oldest", "scheduled", "deferred", "running", "failed", "workers",
     ]  # fmt: skip
     assert "default" in table.output
     rows = json.loads(runner.invoke(command, ["--json"]).output)
