@@ -73,6 +73,31 @@ def crash():
     os.kill(os.getpid(), 9)
 
 
+@jobs.job(on_failure=given_up)
+def tick(pause=0.0):
+    mark("tick", get_current_job().id, os.getpid())
+    time.sleep(pause)
+
+
+@jobs.job(timeout=1, on_failure=given_up)
+def deaf():
+    mark("deaf", os.getpid())
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        try:
+            time.sleep(60)
+        except Exception:
+            pass
+
+
+@jobs.job
+def long_once():
+    first = not marks.exists() or "long" not in marks.read_text()
+    mark("long", get_current_job().id)
+    if first:
+        time.sleep(60)
+
+
 @jobs.job
 def broken():
     raise ValueError("no good")
