@@ -62,6 +62,8 @@ class Order:
     group: str = ""
     claim: Claim | None = None
     slot: Slot | None = None
+    session: Any = None
+    """The SQLAlchemy session in whose transaction it is to be written; None for that of the context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Options:
     due: datetime | None = None
     after: tuple[str, ...] = ()
     group: str = ""
+    session: Any = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.queue, str) or not QUEUE_NAME.fullmatch(self.queue):

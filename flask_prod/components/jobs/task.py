@@ -65,6 +65,10 @@ class Dispatcher(Generic[ParamsT]):
         """Count it to a group, whose jobs `prod.jobs.group(name)` returns."""
         return self._with(group=name)
 
+    def within(self, session: Any) -> Dispatcher[ParamsT]:
+        """Write it to the outbox in this SQLAlchemy session's transaction; needs JOBS_OUTBOX."""
+        return self._with(session=session)
+
     def dispatch(self, *args: ParamsT.args, **kwargs: ParamsT.kwargs) -> Job:
         """Queue the job on the current application's Redis and return RQ's job.
 
