@@ -206,7 +206,7 @@ def test_every_exchange_gives_its_own_bytes(make_app: MakeApp, redis_url: str, b
     with world_of(make_app, redis_url, backend) as world:
         play(world, 1000)
 
-        assert world.hits > 100  # it was a cache that was tested
+        assert world.hits > 20  # it was a cache that was tested
 
 
 @pytest.mark.faults
