@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cache import memory_hit, redis_hit, tiered_hit
+from bench.jobs import jobs
 from bench.measure import (
     NAMES,
     RESULTS,
@@ -43,6 +44,7 @@ GROUPS = (
     "cache.memory_hit",
     "cache.tiered_hit",
     "cache.redis_hit",
+    "jobs",
     "import",
 )
 FLOOR = Path(__file__).parent / "floor.json"
@@ -120,6 +122,8 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
         yield from _pages(surround.memory(), gated)
     if not gated:
         yield from _hits(surround, beginnings)
+    if "jobs".startswith(tuple(name[:4] for name in beginnings)) and not gated:
+        yield from jobs()
     if "import".startswith(beginnings):
         yield from _imports(surround.memory(), gated)
 
