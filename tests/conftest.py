@@ -51,7 +51,7 @@ def nothing_left_behind(scratch: Path) -> Iterator[None]:
     processes = servers.children()
     files = set(os.listdir(scratch))
     yield
-    # A service's RUN_DIR stays where it is, and may still be written by its threads; the next test's begins without.
+    # A service's RUN_DIR stays where it is, and its threads may still write; the next test's begins without.
     run_dir = f"flask-prod-{os.getuid()}-"
     for folder in scratch.glob(f"{run_dir}*"):
         shutil.rmtree(folder, ignore_errors=True)
