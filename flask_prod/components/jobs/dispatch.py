@@ -15,7 +15,7 @@ from rq.utils import now
 from flask_prod.core.errors import Unavailable
 
 from .accept import Answer, Claim, Keeper, Order, Slot
-from .job import AppJob, origin_of_request, told
+from .job import AppJob, AppQueue, origin_of_request, told
 from .payload import JsonSerializer, Unencodable
 from .retries import delays
 
@@ -51,12 +51,20 @@ class Desk:
         """Queue many calls of *task*; each is built before the first is sent."""
         self._check(task, options)
         with self._engine.tracer.span(f"send {task.name}", "producer", told("send", options.queue)) as span:
-            orders = [self.order(task, options, call) for call in calls]
+            queue = self._engine.queue(options.queue)
+            orders = [self.order(task, options, call, queue=queue) for call in calls]
             span.set("messaging.batch.message_count", len(orders))
             answers = self._accept_all(task, orders)
         return [self._answered(task, order, answer) for order, answer in zip(orders, answers, strict=True)]
 
-    def order(self, task: AnyTask, options: Options, call: Call, slot: Slot | None = None) -> Order:
+    def order(
+        self,
+        task: AnyTask,
+        options: Options,
+        call: Call,
+        slot: Slot | None = None,
+        queue: AppQueue | None = None,
+    ) -> Order:
         """Build one job without a word to Redis; TypeError or ValueError says what is wrong with the call."""
         bound = task.shape.bind(*call)
         args, kwargs = call
@@ -65,14 +73,15 @@ class Desk:
             kwargs = {name: task.shape.stored(value) for name, value in kwargs.items()}
         try:
             claim = self._claim(task, options.unique, call, bound) if options.unique else None
-            job = self._build(task, options, args, kwargs, slot)
+            job = self._build(queue or self._engine.queue(options.queue), task, options, (args, kwargs), slot)
             self._weigh(task, job)
         except Unencodable as error:
             raise TypeError(task.shape.blame(bound, error)) from None
         return Order(
             job=job,
             queue=options.queue,
-            fields=job.to_dict(),
+            # RQ writes what is empty too, a third of the record; a field that is missing means the same to it.
+            fields={name: value for name, value in job.to_dict().items() if value not in ("", None)},
             due=options.due,
             front=options.priority == "high",
             after=options.after,
@@ -118,6 +127,8 @@ class Desk:
                 f"{task.name} is defined in the file that was started; move it to a module workers can import."
             )
         self.keeper.ready(task.name)
+        if options.session is not None and not self._engine.backend.outboxed:
+            raise ValueError(f"{task.name}: within() writes to the outbox, so set JOBS_OUTBOX to fallback or always")
         if options.after and options.due:
             raise ValueError(f"{task.name}: a job that runs after others cannot have a time as well")
         known = self._engine.known_queues()
@@ -129,9 +140,7 @@ class Desk:
                 f"decorator{hint}"
             )
 
-    def _build(
-        self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any], slot: Slot | None
-    ) -> AppJob:
+    def _build(self, queue: AppQueue, task: AnyTask, options: Options, call: Call, slot: Slot | None) -> AppJob:
         """Build RQ's job."""
         engine = self._engine
         retry = Retry(options.retry, delays(options.retry, options.backoff)) if options.retry else None
@@ -140,10 +149,10 @@ class Desk:
             meta["tags"] = list(dict.fromkeys(options.tags))
         if slot is not None:
             meta["slot"] = slot.moment
-        job = engine.queue(options.queue).create_job(
+        job = queue.create_job(
             task,
-            args=tuple(args),
-            kwargs=dict(kwargs),
+            args=tuple(call[0]),
+            kwargs=dict(call[1]),
             timeout=engine.timeout(options.timeout),
             meta=meta,
             status=JobStatus.SCHEDULED if options.due else JobStatus.QUEUED,

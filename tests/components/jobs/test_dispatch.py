@@ -33,28 +33,34 @@ def waiting(engine: Engine, queue: str = "default") -> int:
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: plain.dispatch(number="1"), "argument 'number' must be int, not str"),
-        (lambda: plain.dispatch(price=1.5), r"argument 'price' must be .*Decimal.*, not float"),
-        (lambda: plain.dispatch(names="abc"), r"argument 'names' must be list.*, not str"),
-        (lambda: plain.dispatch(nmber=1), "got an unexpected keyword argument 'nmber'"),
-        (lambda: paint.dispatch("red"), "argument 'colour' must be Colour, not str"),
-        (lambda: plain.dispatch(free=Colour.RED), "argument 'free': Colour cannot be stored"),
+        (lambda job: job.dispatch(number="1"), "argument 'number' must be int, not str"),
+        (lambda job: job.dispatch(price=1.5), r"argument 'price' must be .*Decimal.*, not float"),
+        (lambda job: job.dispatch(names="abc"), r"argument 'names' must be list.*, not str"),
+        (lambda job: job.dispatch(nmber=1), "got an unexpected keyword argument 'nmber'"),
+        (lambda job: job.dispatch(free=Colour.RED), "argument 'free': Colour cannot be stored"),
     ],
 )
 def test_arguments_are_held_against_the_signature(
-    app: Flask, engine: Engine, call: Callable[[], Any], words: str
+    app: Flask, engine: Engine, call: Callable[[Any], object], words: str
 ) -> None:
     """Wrong names, numbers and plain types are refused where the job is dispatched, by function and argument."""
     with pytest.raises(TypeError, match=words) as caught:
-        call()
+        call(plain)
     assert "orders." in str(caught.value)
     assert waiting(engine) == 0
+
+
+def test_an_enum_of_another_kind(app: Flask) -> None:
+    """Where the function asks for an enum, its value alone is refused."""
+    untyped: Any = paint
+    with pytest.raises(TypeError, match="argument 'colour' must be Colour, not str"):
+        untyped.dispatch("red")
 
 
 def test_plain_values_pass(app: Flask) -> None:
     """What fits an annotation passes: an int for a float, None where it is the default, anything for Any."""
     moment = datetime(2026, 3, 1, tzinfo=UTC)
-    job = plain.dispatch(True, 1, Decimal("1.20"), date(2026, 3, 1), moment, UUID(int=7), ("a",), free={"b": b"c"})
+    job = plain.dispatch(True, 1, Decimal("1.20"), date(2026, 3, 1), moment, UUID(int=7), ["a"], free={"b": b"c"})
     fetched = shop.jobs.fetch(job.id)
     assert fetched.args == [True, 1, Decimal("1.20"), date(2026, 3, 1), moment, UUID(int=7), ["a"]]
     assert fetched.kwargs == {"free": {"b": b"c"}}
@@ -87,7 +93,7 @@ def test_payload_limit_at_the_edge(app: Flask) -> None:
 
 def test_unknown_queue(app: Flask) -> None:
     """A queue that nobody serves is refused, with the one that was probably meant."""
-    with pytest.raises(ValueError, match="no worker serves a queue 'pant'.*did you mean 'paint'"):
+    with pytest.raises(ValueError, match=r"no worker serves a queue 'pant'.*did you mean 'paint'"):
         plain.on("pant").dispatch()
 
 
@@ -106,7 +112,7 @@ def test_wrong_delay(span: Any) -> None:
 
 def test_at_in_the_past() -> None:
     """A moment that has passed is refused; one that passed within the last minute means now."""
-    with pytest.raises(ValueError, match="2020-01-01.* is in the past"):
+    with pytest.raises(ValueError, match=r"2020-01-01.* is in the past"):
         plain.at(datetime(2020, 1, 1, tzinfo=UTC))
     plain.at(datetime.now(UTC) - timedelta(seconds=5))
 
@@ -140,7 +146,7 @@ def test_unique_until_gone(app: Flask, engine: Engine) -> None:
 
 
 def test_unique_until_started(app: Flask, engine: Engine) -> None:
-    """With unique_until="started" a new one may be queued as soon as the first has begun; the key is a function's."""
+    """With unique_until="started" a new one may be queued once the first has begun; a function gives the key."""
     first = remind.dispatch(7, text="a")
     assert remind.dispatch(7, text="b").id == first.id
     engine.redis.client("jobs").hset(first.key, "status", "started")
@@ -269,15 +275,15 @@ def test_rules_reach_the_worker(app: Flask) -> None:
 
 
 def test_dispatch_is_quick(app: Flask) -> None:
-    """A dispatch takes no longer than RQ's own enqueue."""
+    """A dispatch takes no longer than RQ's own enqueue on the same queue."""
     queue = shop.jobs.queue("default")
-
-    def seconds(call: Callable[[], object]) -> float:
-        times = []
-        for _ in range(60):
-            began = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - began)
-        return sorted(times)[15]
-
-    assert seconds(lambda: plain.dispatch(1)) < seconds(lambda: queue.enqueue(plain, 1)) * 1.2
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(200):
+        began = time.perf_counter()
+        plain.dispatch(1)
+        between = time.perf_counter()
+        queue.enqueue(plain, 1)
+        ours.append(between - began)
+        theirs.append(time.perf_counter() - between)
+    assert sorted(ours)[50] < sorted(theirs)[50] * 1.1

@@ -114,7 +114,7 @@ def test_on_a_job() -> None:
     job = prod.cron("0 4 * * *")(prod.every("1h")(prod.job(queue="nightly")(work)))
     assert [one.name for one in job.schedules] == [job.name, f"{job.name}-2"]
     assert job.options.queue == "nightly"
-    with pytest.raises(TypeError, match="give queue to its @prod.job"):
+    with pytest.raises(TypeError, match=r"give queue to its @prod\.job"):
         prod.every("1h", queue="other")(job)
 
 

@@ -60,7 +60,7 @@ def test_stop_at_the_moment_of_taking(
 
 
 def test_metrics_are_counted(worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Finished and dead jobs are counted by queue and registered name."""
+    """What happens to jobs is counted by queue and registered name."""
     counted: list[tuple[str, ...]] = []
 
     class Counter:
@@ -70,13 +70,22 @@ def test_metrics_are_counted(worker: Worker, engine: Engine, monkeypatch: pytest
         def inc(self, *labels: str) -> None:
             counted.append((self.name, *labels))
 
-    for name in ("finished", "failed"):
-        monkeypatch.setattr(engine, name, Counter(name))
+    names = ("enqueued", "started", "finished", "failed", "retried", "dead")
+    for name in names:
+        monkeypatch.setattr(engine.counts, name, Counter(name))
     add.dispatch(1)
-    add.dispatch("text")  # type: ignore[arg-type]  # fails when it runs
+    add.dispatch(2**40, 2**40)
+    monkeypatch.setattr(add, "function", _fail_for_large)
     worker.run(burst=True)
     name = "tests.components.jobs.work.add"
-    assert counted == [("finished", "default", name), ("failed", "default", name)]
+    happened = ["enqueued", "enqueued", "started", "finished", "started", "failed", "dead"]
+    assert counted == [(what, "default", name) for what in happened]
+
+
+def _fail_for_large(a: int, b: int = 1) -> int:
+    if a > 2**32:
+        raise ValueError("too large")
+    return a + b
 
 
 def test_a_lost_lease_changes_nothing(source: RedisSource, engine: Engine) -> None:
