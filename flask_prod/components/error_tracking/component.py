@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
-from flask_prod.core.kit import EXTENSION
-from flask_prod.core.redaction import is_sensitive
 from flask_prod.core.run_dir import run_dir
-from flask_prod.core.values import Secret, SecretUrl
+from flask_prod.core.secrets import secrets_of
 
 from .client import build_client, check_dsn
 from .engine import AppErrors, Counters
@@ -21,8 +18,6 @@ from .settings import ErrorSettings
 from .storm import OncePerHost
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from flask import Flask
 
 
@@ -66,26 +61,3 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
             after_fork=errors.after_fork,
             close=errors.close,
         )
-
-
-def secrets_of(app: Flask) -> Iterator[str]:
-    """Yield every secret of the service itself: of its settings, and of app.config by name."""
-    state = app.extensions.get(EXTENSION)
-    if app.secret_key:
-        yield app.secret_key if isinstance(app.secret_key, str) else app.secret_key.decode(errors="replace")
-    yield from (value for key, value in app.config.items() if is_sensitive(key) and isinstance(value, str))
-    for row in state.settings.rows if state else ():
-        for value in row.value if isinstance(row.value, tuple) else (row.value,):
-            if isinstance(value, Secret) and value:
-                yield value.reveal()
-            if isinstance(value, SecretUrl):
-                yield from _credentials(value.reveal())
-
-
-def _credentials(url: str) -> Iterator[str]:
-    """Yield password, or the key in front of a web address; a database's user name is a word like any other."""
-    parts = urlsplit(url)
-    if parts.password:
-        yield parts.password
-    elif parts.username and parts.scheme.startswith("http"):
-        yield parts.username

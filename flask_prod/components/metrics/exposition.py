@@ -6,7 +6,6 @@ import hmac
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import TYPE_CHECKING
 
 from prometheus_client import (
@@ -23,6 +22,7 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
+from flask_prod.core.peers import is_near
 from flask_prod.core.values import Secret
 
 from .instruments import Instruments
@@ -33,14 +33,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Spelt out, since `is_private` of the standard library also covers addresses made for documentation.
-_NEAR = tuple(
-    ip_network(block)
-    for block in (
-        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
-        "::1/128", "fc00::/7", "fe80::/10",
-    )
-)  # fmt: skip
 _FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "HTTP_X_REAL_IP")
 _ONCE_PER_SERVICE = ("process_start_time_seconds", "process_max_fds")
 
@@ -147,17 +139,6 @@ def may_scrape(environ: WSGIEnvironment, token: Secret) -> bool:
     if any(header in environ for header in _FORWARDED):
         return False
     return is_near(environ.get("flask_prod.peer") or environ.get("REMOTE_ADDR") or "")
-
-
-def is_near(address: str) -> bool:
-    """Tell whether *address* is loopback or on a private network."""
-    try:
-        peer: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
-        peer = peer.ipv4_mapped
-    return any(peer in network for network in _NEAR)
 
 
 def _readable(file: str) -> bool:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from flask_prod.core.kit import EXTENSION
 from flask_prod.core.record import RequestRecord
 from flask_prod.core.redaction import (
     forms_of,
@@ -19,7 +18,6 @@ from flask_prod.core.redaction import (
     secrets_sent,
     shorten,
 )
-from flask_prod.core.values import Secret, SecretUrl
 
 LONGEST = 2048
 """Characters of an attribute; a queue of 1,000 spans must stay small."""
@@ -92,19 +90,6 @@ class Cleaner:
         if isinstance(value, list | tuple) and not is_sensitive(name):
             return tuple(self._value(name, item, forms) for item in value[:100])
         return attribute(name, value if isinstance(value, str) else str(value))
-
-
-def secrets_of_service(app: Any) -> Iterator[str]:
-    """Yield every secret of the service itself: of its settings, and of app.config by name."""
-    state = app.extensions.get(EXTENSION)
-    values = [row.value for row in state.settings.rows] if state else []
-    values += [value for key, value in app.config.items() if is_sensitive(key)]
-    for value in (app.secret_key, *values):
-        if isinstance(value, SecretUrl):
-            password = value.reveal().partition("://")[2].partition("@")[0].partition(":")[2]
-            yield from filter(None, (value.reveal() if password else "", password))
-        elif isinstance(value, Secret):
-            yield value.reveal()
 
 
 def _without_parameters(text: str) -> str:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
 from random import Random
 
 TRACEPARENT = "traceparent"
@@ -24,15 +22,6 @@ _TRACESTATE = re.compile(r"[\x20-\x7e\t]{1,512}", re.ASCII)
 _HEX = re.compile(r"(?!0{32})[0-9a-f]{32}", re.ASCII)
 _UUID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", re.ASCII)
 _LONGEST = 256
-
-# As core's request ids and the metrics room have it: the blocks that strangers cannot come from.
-_NEAR = tuple(
-    ip_network(block)
-    for block in (
-        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16",
-        "::1/128", "fc00::/7", "fe80::/10",
-    )
-)  # fmt: skip
 
 
 class Parent:
@@ -96,15 +85,3 @@ class Ids:
     def trace_id(self) -> str:
         """Return 32 hex digits, never all zero."""
         return f"{self._draw(128) or 1:032x}"
-
-
-@lru_cache(maxsize=4096)
-def is_near(address: str) -> bool:
-    """Tell whether *address* is loopback or on a private network."""
-    try:
-        peer = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(peer, IPv6Address) and peer.ipv4_mapped is not None:
-        peer = peer.ipv4_mapped
-    return any(peer in network for network in _NEAR)

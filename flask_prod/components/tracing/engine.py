@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from flask_prod.core.component import Finding, Installed
 from flask_prod.core.kit import state_of
+from flask_prod.core.peers import is_near
 from flask_prod.core.ports import NO_SPAN, SpanPort
 from flask_prod.core.record import RequestRecord, current_record
+from flask_prod.core.secrets import secrets_of
 
-from .clean import Cleaner, secrets_of_service
+from .clean import Cleaner
 from .context import (
     TRACEPARENT,
     TRACESTATE,
     Ids,
     Parent,
     bound_of,
-    is_near,
     parse,
     trace_id_of,
     tracestate_of,
@@ -70,7 +71,7 @@ class AppTracing:
         self._emit = kit.emit
         self._counted = kit.meter.counter("flask_prod_spans_total", _SPANS, ("result",))
         self._gauge = kit.meter.gauge("flask_prod_degraded", _DEGRADED, ("component",))
-        self.cleaner = Cleaner(lru_cache(maxsize=1)(lambda: frozenset(secrets_of_service(kit.app))))
+        self.cleaner = Cleaner(lru_cache(maxsize=1)(lambda: frozenset(secrets_of(kit.app))))
         self._bound = bound_of(settings.sampling_rate)
         self._adopts = kit.service.trusted_proxies > 0
         self._unsampled = Trace(self)
