@@ -42,6 +42,9 @@ _MARGIN = 5.0
 _OBSTINATE = 3.0
 """Seconds by which a job may exceed its time limit, for its own clearing up, before its process is killed."""
 
+_TRIAL = 60.0
+"""Seconds within which an application must load before a restart."""
+
 _PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds before a child that ended without having taken a job is replaced, longer each time."""
 
@@ -90,8 +93,9 @@ class Crew:
         self._gone: list[str] = []
         self._restart: str | None = None
         self.restarting = False
-        self.sound: Callable[[], bool] = lambda: True
-        """Asked before a restart: whether what is started anew would come up."""
+        self.trial: Callable[[], int] | None = None
+        """Starts a process that tries whether this command would come up again; returns its id."""
+        self._trial, self._trial_ends = 0, 0.0
         self.aside: Callable[[], None] = lambda: None
         """Called about once a second until the stop: what one process of all does, such as schedules."""
 
@@ -201,9 +205,12 @@ class Crew:
                 return
             if not pid:
                 return
+            code = os.waitstatus_to_exitcode(status)
+            if pid == self._trial:
+                self._judge(code)
             for child in self._children:
                 if child.pid == pid:
-                    self._ended(child, os.waitstatus_to_exitcode(status))
+                    self._ended(child, code)
 
     def _ended(self, child: _Child, code: int) -> None:
         """Give back what a dead child held, and plan its successor."""
@@ -230,6 +237,10 @@ class Crew:
     def _limit(self) -> None:
         """Kill children whose job ignores its time limit, or for which the time to stop is over."""
         moment = time.monotonic()
+        if self._trial and moment >= self._trial_ends:
+            self._trial_ends = moment + _TRIAL
+            with suppress(ProcessLookupError):
+                os.kill(self._trial, signal.SIGKILL)
         if self._kill_at and moment >= self._kill_at:
             for child in self._children:
                 if child.pid and child.fate == "crash":
@@ -311,15 +322,29 @@ class Crew:
         if closed != self._board.closed:
             self._board.closed = closed
         asked, self._restart = self._restart not in (None, orders.restart), orders.restart
-        if asked and not self._stops and self.sound():
-            logger.info("A restart was asked for: the children end their jobs")
-            self.restarting = True
-            self._kill_at = time.monotonic() + self._grace
+        if asked and not self._stops and not self._trial:
+            self._try()
         for job_id, token in running:
             if job_id in orders.stops:
                 for child in self._children:
                     if child.pid and token.startswith(child.token):
                         self._end(child, "stopped", "It was stopped by request.")
+
+    def _try(self) -> None:
+        """Begin a restart by trying whether what would be started comes up; heartbeats go on meanwhile."""
+        if self.trial is None:
+            self._judge(0)
+            return
+        self._trial, self._trial_ends = self.trial(), time.monotonic() + _TRIAL
+
+    def _judge(self, code: int) -> None:
+        self._trial = 0
+        if code:
+            logger.error("No restart: the application does not load any more (%s); the old one goes on", how(code))
+            return
+        logger.info("A restart was asked for: the children end their jobs")
+        self.restarting = True
+        self._kill_at = time.monotonic() + self._grace
 
     def _say_goodbye(self) -> None:
         with suppress(SourceAway):

@@ -10,7 +10,6 @@ import gc
 import logging
 import os
 import socket
-import subprocess
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -135,7 +134,7 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     gc.freeze()
     source = engine.backend.source(engine, name, tuple(weights))
     crew = Crew(source, tuple(weights), work, name, asked.processes or engine.settings.workers)
-    crew.sound = _loads
+    crew.trial = _try
     logger.info("Worker %s serves %s", os.getpid(), ", ".join(weights))
     clock = Clock(engine)
     crew.aside = clock.tick
@@ -148,17 +147,10 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     return code
 
 
-def _loads() -> bool:
-    """Tell whether this command would start again: with broken code, the old one goes on."""
+def _try() -> int:
+    """Start a process that loads the application as this command does, and ends; return its id."""
     command = [sys.executable, *sys.orig_argv[1:], "--check"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # ours
-    except subprocess.TimeoutExpired:
-        logger.error("No restart: the application did not load within 60 s")
-        return False
-    if found.returncode:
-        logger.error("No restart: the application does not load any more:\n%s", found.stderr[-4000:])
-    return found.returncode == 0
+    return os.posix_spawn(sys.executable, command, os.environ)
 
 
 def _engine(app: Flask) -> Engine:

@@ -174,7 +174,8 @@ class RedisKeeper:
             f"{_PREFIX}group:{self._namespace}{order.group}" if order.group else "",
             f"{_PREFIX}groups",
         ]
-        fields = [part for pair in order.fields.items() if pair[1] is not None for part in pair]
+        # RQ reads a field that is missing as it reads an empty one, and writes eight of those.
+        fields = [part for pair in order.fields.items() if pair[1] is not None and pair[1] != "" for part in pair]
         return keys, [
             job.id,
             "" if order.due is None else -int(-order.due.timestamp() // 1),

@@ -51,7 +51,8 @@ class AppJob(Job):
     """Processes that ended under this job, and stops that put it back."""
 
     def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
-        super().__init__(id, connection, JsonSerializer)
+        super().__init__(id, connection)
+        self.serializer = JsonSerializer  # given above, RQ would look at it at length, for each job
 
     @property
     def task(self) -> AnyTask | None:

@@ -254,9 +254,10 @@ class RedisSource:
         marker = max(_MARKER_LIFE, ttl) if getattr(job, "idempotent", False) else 0
         result = Result(
             job.id, Result.Type.SUCCESSFUL, self._client, return_value=outcome.result, worker_name=self._worker,
-            serializer=JsonSerializer, execution_id=delivery.token,
+            execution_id=delivery.token,
             execution_started_at=job.started_at, execution_ended_at=now(),
         )  # fmt: skip
+        result.serializer = JsonSerializer  # given above, RQ would look at it at length
         fields = [part for pair in result.serialize().items() for part in pair]
         return (
             FINISH,
