@@ -163,9 +163,11 @@ def label_of(job: Job) -> str:
 
 
 def facts(job: Job, seconds: float | None = None) -> dict[str, object]:
-    """Return what the log line of a job carries beside its words."""
-    known: dict[str, object] = {"job_id": job.id, "queue": job.origin, "job": label_of(job)}
-    known["request_id"] = job.meta.get("request_id", "")
+    """Return what the log line of a job carries beside its words.
+
+    Name and id of the job and the request's id are on every line that is said in a job: see `in_request_of`.
+    """
+    known: dict[str, object] = {"queue": job.origin}
     if seconds is not None:
         known["duration"] = round(seconds, 6)
     return known
