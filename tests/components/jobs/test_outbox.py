@@ -233,6 +233,12 @@ def test_session_of_ones_own(boxed: Flask) -> None:
     assert relay_of(boxed).relay() == 1
 
 
+def test_session_needs_the_outbox(app: Flask) -> None:
+    """Without JOBS_OUTBOX nothing is written in a session, so `within` is refused."""
+    with pytest.raises(ValueError, match="JOBS_OUTBOX"):
+        add.within(object()).dispatch(1)
+
+
 @pytest.mark.parametrize("mode", ["refuse", "blackhole"])
 def test_fallback_takes_what_redis_does_not(
     make_app: MakeApp, valkey: Valkey, fault_proxy: StartFaultProxy, database_url: str, mode: str
