@@ -14,7 +14,7 @@ from .business import count_order, show_stock
 from .delivery import require_delivery
 from .extensions import prod
 from .fields import Fields, json_fields
-from .jobs import queue_confirmation
+from .jobs import send_confirmation
 from .models import CartItem, Order, OrderItem, Product, User
 from .tokens import token_required, token_user
 
@@ -44,7 +44,6 @@ def place_order(user: User, key: str | None, fields: Fields) -> tuple[Order, boo
     count_order(bought.order.total_cents)
     for slug, left in bought.left.items():
         show_stock(slug, left)
-    queue_confirmation(bought.order)
     return bought.order, True
 
 
@@ -96,6 +95,9 @@ def _buy(user_id: int, key: str | None, address: str) -> _Bought | None:
         )
     order.total_cents = sum(item.price_cents * item.quantity for item in order.items)
     session.add(order)
+    session.flush()  # gives it its id
+    # In this transaction, by the outbox: no order without its mail, and no mail without its order.
+    send_confirmation.dispatch(order_id=order.id)
     return _Bought(order, left)
 
 

@@ -49,5 +49,6 @@ def require_delivery(user: User, address: str) -> None:
 def _apologise(user: User) -> None:
     try:
         send_apology.dispatch(user_id=user.id)
+        prod.db.session.commit()  # the outbox takes part in the transaction
     except Unavailable:
         prod.log.warning("No apology could be queued", user=user.id)

@@ -1,34 +1,34 @@
-"""What happens after the answer: the confirmation mail, written by a worker."""
+"""What happens after the answer, and at its time: mails, the nightly report, and stock from the warehouse."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
-from collections.abc import Sequence
 from datetime import timedelta
 
-from flask import Flask, current_app
-from sqlalchemy import select, update
+import urllib3
+from sqlalchemy import func, select, update
 
 from flask_prod.core.component import Finding
-from flask_prod.core.errors import Unavailable
 
 from .extensions import prod
-from .mail import apology, confirmation, deliver
-from .models import Order, User, now
+from .mail import apology, confirmation, deliver, reminder, sales_report
+from .models import CartItem, Order, Product, User, now
 from .settings import shop_settings
 
 logger = logging.getLogger(__name__)
 
-CATCH_UP_AFTER = 5.0
-"""Seconds; an order still pending after this long was left behind: its own request is over by then."""
+CART_LEFT = timedelta(hours=1)
+"""How long a cart lies untouched until its owner is reminded of it."""
 
-RETRY = "shop_mail_retry"
-"""Where the timer of the next attempt lies in `app.extensions`."""
+REMINDED_AT_ONCE = 100
 
-CATCH_UP_AT_ONCE = 10
-"""How many of those are queued along with another order."""
+STOCK_TIMEOUT = 10.0
+"""Seconds; a warehouse that is slower is asked again by the job's next attempt."""
+
+
+class StockAway(Exception):
+    """The warehouse did not say what it has; another attempt is worth it."""
 
 
 @prod.job(queue="emails", retry=3)
@@ -40,7 +40,7 @@ def send_confirmation(order_id: int) -> None:
         return
     settings = shop_settings()
     deliver(confirmation(order, settings.mail_from), str(order.id), settings)
-    session.execute(update(Order).where(Order.id == order_id).values(mail_sent_at=now(), mail_pending=False))
+    session.execute(update(Order).where(Order.id == order_id).values(mail_sent_at=now()))
     session.commit()
 
 
@@ -54,53 +54,66 @@ def send_apology(user_id: int) -> None:
         logger.info("Apologised to user %s", user_id)
 
 
-def queue_confirmation(order: Order) -> None:
-    """Queue an order's mail, and those that found no queue before.
+@prod.cron("0 3 * * *", missed="run_once")
+def report_sales() -> None:
+    """Mail yesterday's sales to whoever runs the shop."""
+    settings, today = shop_settings(), now().replace(hour=0, minute=0, second=0, microsecond=0)
+    yesterday = today - timedelta(days=1)
+    query = select(func.count(), func.coalesce(func.sum(Order.total_cents), 0))
+    found = prod.db.session.execute(query.where(Order.created_at >= yesterday, Order.created_at < today)).one()
+    message = sales_report(yesterday, found[0], found[1], settings)
+    deliver(message, f"report-{yesterday:%Y%m%d}", settings)
 
-    Never fails: the order stands, and stays marked as pending until a queue takes its mail. This process tries
-    again by itself; should it end before, the next order or `flask send-pending-mails` brings the mail along.
+
+@prod.every("10m")
+def remind_of_carts() -> None:
+    """Let everybody be reminded, once, whose cart has been left for an hour.
+
+    The mark and the mail's job are one transaction: either both are there or none.
     """
-    if not _queue_all(order.id):
-        _try_again_later(current_app._get_current_object())  # type: ignore[attr-defined]
-
-
-def _queue_all(*own: int) -> bool:
-    """Queue the mails of these orders and of those left behind; return whether none is left."""
     session = prod.db.session
-    try:
-        late = _left_behind()
-        for order_id in (*own, *late):
-            send_confirmation.dispatch(order_id=order_id)
-            session.execute(update(Order).where(Order.id == order_id).values(mail_pending=False))
-            session.commit()
-    except Exception as error:  # whatever it is, the customer's order is placed
-        session.rollback()
-        if not isinstance(error, Unavailable):
-            prod.capture_error(error, orders=own)
-        logger.warning("A mail waits for the queue: %s", type(error).__name__)
-        return False
-    return len(late) < CATCH_UP_AT_ONCE
+    left = (
+        select(CartItem.owner)
+        .where(CartItem.owner.startswith("user:"), CartItem.reminded_at.is_(None))
+        .group_by(CartItem.owner)
+        .having(func.max(CartItem.added_at) < now() - CART_LEFT)
+        .order_by(CartItem.owner)
+        .limit(REMINDED_AT_ONCE)
+    )
+    for owner in session.scalars(left).all():
+        session.execute(update(CartItem).where(CartItem.owner == owner).values(reminded_at=now()))
+        send_reminder.dispatch(user_id=int(owner.removeprefix("user:")))
+    session.commit()
 
 
-def _left_behind() -> Sequence[int]:
-    long_ago = now() - timedelta(seconds=CATCH_UP_AFTER)
-    query = select(Order.id).where(Order.mail_pending, Order.created_at < long_ago).order_by(Order.id)
-    return prod.db.session.scalars(query.limit(CATCH_UP_AT_ONCE)).all()
+@prod.job(queue="emails", retry=3)
+def send_reminder(user_id: int) -> None:
+    """Remind somebody of a cart, unless it was bought or emptied meanwhile; at most once a day."""
+    session, settings = prod.db.session, shop_settings()
+    user = session.get(User, user_id)
+    items = session.scalars(select(CartItem).where(CartItem.owner == f"user:{user_id}")).all()
+    if user is not None and items:
+        deliver(reminder(user, items, settings.mail_from), f"reminder-{user_id}-{now():%Y%m%d}", settings)
 
 
-def _try_again_later(app: Flask) -> None:
-    """Queue what was left behind in a few seconds, in one thread of this process however many orders wait."""
+@prod.every("15m", retry=5, timeout="60s", retry_on=(StockAway, urllib3.exceptions.HTTPError))
+def sync_stock() -> None:
+    """Ask the warehouse at STOCK_URL what has come in, and put it on the shelves; again when it stumbles.
 
-    def run() -> None:
-        with app.app_context():
-            if not _queue_all():
-                _try_again_later(app)
-
-    waiting: threading.Timer | None = app.extensions.get(RETRY)
-    if waiting is None or waiting is threading.current_thread() or not waiting.is_alive():
-        app.extensions[RETRY] = timer = threading.Timer(CATCH_UP_AFTER + 1, run)
-        timer.daemon = True
-        timer.start()
+    It answers how many units of each product ever came in, `{"received": {"mug": 12}}`: asking twice adds nothing.
+    """
+    url = shop_settings().stock_url
+    if not url:
+        return
+    answer = urllib3.request("GET", url.reveal(), timeout=STOCK_TIMEOUT, retries=False)
+    if answer.status != 200:
+        raise StockAway(f"The warehouse answered {answer.status}.")
+    received = answer.json()["received"]
+    session = prod.db.session
+    for slug, units in sorted(received.items()):
+        more = {"stock": Product.stock + (units - Product.received), "received": units}
+        session.execute(update(Product).where(Product.slug == slug, Product.received < units).values(more))
+    session.commit()
 
 
 def send_pending() -> int:

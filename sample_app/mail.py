@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import smtplib
+from collections.abc import Sequence
+from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .models import Order, User
+from .models import CartItem, Order, User
 from .settings import ShopSettings
 
 SMTP_TIMEOUT = 10.0
@@ -45,6 +47,29 @@ def apology(user: User, sender: str) -> EmailMessage:
         f"Dear {user.name},\n\nour carrier did not answer, so we could not take your order. Your cart is kept:\n"
         "please try again.\n\nHarbour Goods\n"
     )
+    return message
+
+
+def reminder(user: User, items: Sequence[CartItem], sender: str) -> EmailMessage:
+    """Write the mail that reminds somebody of a cart."""
+    message = EmailMessage()
+    message["From"] = sender
+    message["To"] = user.email
+    message["Subject"] = "Your cart at Harbour Goods"
+    lines = [f"{item.quantity} x {item.product.name}: {euros(item.total_cents)}" for item in items]
+    message.set_content(
+        f"Dear {user.name},\n\nthis still lies in your cart:\n\n" + "\n".join(lines) + "\n\nHarbour Goods\n"
+    )
+    return message
+
+
+def sales_report(day: datetime, orders: int, total_cents: int, settings: ShopSettings) -> EmailMessage:
+    """Write the mail that tells of a day's sales."""
+    message = EmailMessage()
+    message["From"] = settings.mail_from
+    message["To"] = settings.report_to or settings.mail_from
+    message["Subject"] = f"Sales of {day:%Y-%m-%d}"
+    message.set_content(f"Orders: {orders}\nTurnover: {euros(total_cents)}\n")
     return message
 
 

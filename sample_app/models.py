@@ -93,6 +93,7 @@ class CartItem(Base):
     product_id: Mapped[int] = mapped_column(ForeignKey("products.id"), primary_key=True)
     quantity: Mapped[int]
     added_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+    reminded_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     product: Mapped[Product] = relationship(lazy="joined", innerjoin=True)
 
@@ -103,7 +104,7 @@ class CartItem(Base):
 
 
 class Order(Base):
-    """A purchase; `mail_pending` is true until a queue has its mail, `mail_sent_at` says when it went out."""
+    """A purchase; `mail_sent_at` says when its mail went out."""
 
     __tablename__ = "orders"
     __table_args__ = (UniqueConstraint("user_id", "idempotency_key", name="one_order_per_key"),)
@@ -114,7 +115,6 @@ class Order(Base):
     address: Mapped[str] = mapped_column(String(300), default="")
     total_cents: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
-    mail_pending: Mapped[bool] = mapped_column(default=True, index=True)
     mail_sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     user: Mapped[User] = relationship()

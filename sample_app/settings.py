@@ -47,6 +47,12 @@ class ShopSettings(Section, frozen=True, kw_only=True):
     mail_from: str = "Harbour Goods <shop@example.com>"
     """The sender of every mail."""
 
+    report_to: str = ""
+    """Who gets the nightly sales report; the sender of the mails if empty."""
+
+    stock_url: SecretUrl = SecretUrl("")
+    """Where the warehouse says what has come in, `https://key@warehouse.example/received`; empty asks nobody."""
+
     carrier_url: SecretUrl = SecretUrl("")
     """Whom to ask whether an address is delivered to, `https://key@carrier.example/check`; empty asks nobody."""
 

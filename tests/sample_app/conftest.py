@@ -11,7 +11,6 @@ import pytest
 from flask import Flask
 
 from sample_app import create_app
-from sample_app.jobs import RETRY
 from tests.servers import Valkey
 
 from .shop import ENVIRONMENT, Browser, Shop, copy_of, prepare
@@ -65,6 +64,4 @@ def shop_app(prepared: Path, tmp_path: Path) -> Iterator[MakeShopApp]:
 
     yield make
     for app in made:
-        if RETRY in app.extensions:
-            app.extensions[RETRY].cancel()
         app.extensions["prod"].lifecycle.close()

@@ -25,6 +25,7 @@ ENVIRONMENT = {
     "RATE_LIMIT_PUBLIC": "100000",
     "RATE_LIMIT_AUTHENTICATED": "100000",
     "RATE_LIMIT_POLICIES": "auth=100000/1m; checkout=100000/1m",
+    "JOBS_OUTBOX": "always",
     "ENV_FILE": "/dev/null",
     "SECRETS_DIR": "/dev/null",
 }

@@ -1,22 +1,31 @@
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
-from sqlalchemy import select, update
+from sqlalchemy import delete, func, inspect, select, update
 
-from flask_prod.core.errors import Unavailable
+from flask_prod.components.jobs.outbox_table import outbox_table
 from sample_app.extensions import prod
-from sample_app.jobs import queue_confirmation, send_confirmation
-from sample_app.models import Order, User, now
+from sample_app.jobs import (
+    StockAway,
+    remind_of_carts,
+    report_sales,
+    send_confirmation,
+    send_reminder,
+    sync_stock,
+)
+from sample_app.models import CartItem, Order, Product, User, now
 from tests.sample_app.conftest import MakeShopApp, StartShop
-from tests.servers import Process, Valkey, free_port
+from tests.servers import HttpSink, Process, Valkey
 
 
 @pytest.fixture
@@ -60,59 +69,100 @@ def test_order_that_is_gone_has_no_mail(app: Flask, tmp_path: Path) -> None:
     assert _mails(tmp_path) == {}
 
 
-def test_mail_waits_while_redis_is_away(shop_app: MakeShopApp) -> None:
-    """Nothing is raised, and the order stays marked."""
-    app = shop_app(REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
-    with app.app_context():
-        order = prod.db.session.get_one(Order, _order())
-
-        queue_confirmation(order)
-
-        assert order.mail_pending
-
-
-def test_mail_goes_out_when_redis_is_back(
-    shop_app: MakeShopApp, valkey: Valkey, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., Any]
+def test_order_stands_while_redis_is_away(
+    shop_app: MakeShopApp, valkey: Valkey, wait_for: Callable[..., Any]
 ) -> None:
-    """The process that could not queue a mail does it by itself, without another order."""
-    monkeypatch.setattr("sample_app.jobs.CATCH_UP_AFTER", 0.2)
+    """Its mail waits in the outbox, and goes to the queue by itself once Redis is back."""
     app = shop_app(REDIS_URL=valkey.url)
     valkey.stop()
     with app.app_context():
-        queue_confirmation(prod.db.session.get_one(Order, _order()))
+        send_confirmation.dispatch(order_id=_order())
+        prod.db.session.commit()
+    app.test_client().get("/health/live")  # starts the relay, as a server does
 
     valkey.start()
 
     with app.app_context():
-        wait_for(lambda: not prod.db.session.scalars(select(Order.id).where(Order.mail_pending)).all(), 20)
-        assert prod.jobs.queue("emails").count == 1
+        wait_for(lambda: prod.jobs.queue("emails").count == 1, 20, "the mail in the queue")
 
 
-def test_next_order_queues_what_was_left_behind(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the queue is back, the next order brings the waiting mails along; those of running requests stay."""
-    old, running, mine = _order(age=timedelta(minutes=5)), _order(), _order()
-    taken: list[int] = []
-    monkeypatch.setattr(send_confirmation, "dispatch", lambda order_id: taken.append(order_id))
+def test_order_that_is_rolled_back_has_no_mail(app: Flask) -> None:
+    """The mail's job is in the order's transaction."""
+    send_confirmation.dispatch(order_id=1)
+    prod.db.session.rollback()
 
-    queue_confirmation(prod.db.session.get_one(Order, mine))
-
-    assert taken == [mine, old]
-    pending = prod.db.session.scalars(select(Order.id).where(Order.mail_pending)).all()
-    assert pending == [running]
+    assert _outbox_rows() == 0
 
 
-def test_queue_that_fails_in_between_keeps_the_rest(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the queue did not take stays marked."""
-    old, mine = _order(age=timedelta(minutes=5)), _order()
+def test_outbox_of_the_migration_is_that_of_the_kit(app: Flask) -> None:
+    """The shop's migration makes the table as the kit describes it."""
+    wanted = outbox_table("jobs_outbox")
+    found = inspect(prod.db.engine)
 
-    def dispatch(order_id: int) -> None:
-        if order_id == old:
-            raise Unavailable("Redis is away")
+    assert {column["name"] for column in found.get_columns("jobs_outbox")} == set(wanted.columns.keys())
+    indexes = {index["name"]: index["column_names"] for index in found.get_indexes("jobs_outbox")}
+    assert {name: indexes[name] for name in indexes if str(name).startswith("ix_")} == {
+        index.name: list(index.columns.keys()) for index in wanted.indexes
+    }
 
-    monkeypatch.setattr(send_confirmation, "dispatch", dispatch)
-    queue_confirmation(prod.db.session.get_one(Order, mine))
 
-    assert prod.db.session.scalars(select(Order.id).where(Order.mail_pending)).all() == [old]
+def test_report_tells_of_yesterday(app: Flask, tmp_path: Path) -> None:
+    """Orders of the day before are counted, and no others; a second delivery writes no second mail."""
+    for days in (1, 1, 0):
+        _order(age=timedelta(days=days))
+
+    report_sales()
+    report_sales()
+
+    (mail,) = _mails(tmp_path).values()
+    body = message_from_bytes(mail).get_payload(decode=True)
+    assert body == "Orders: 2\nTurnover: €2.00\n".encode()
+
+
+def test_cart_left_for_an_hour_is_recalled_once(app: Flask, tmp_path: Path) -> None:
+    """Its owner gets one mail; a cart that is in use, or was bought meanwhile, gets none."""
+    session = prod.db.session
+    user = session.scalars(select(User)).one()
+    other = User(email="bob@example.com", name="Bob", password_hash="")
+    session.add(other)
+    session.flush()
+    session.add_all(
+        [
+            CartItem(owner=f"user:{user.id}", product_id=1, quantity=2, added_at=now() - timedelta(hours=2)),
+            CartItem(owner=f"user:{other.id}", product_id=1, quantity=1, added_at=now() - timedelta(minutes=9)),
+            CartItem(owner="guest:" + "0" * 32, product_id=1, quantity=1, added_at=now() - timedelta(days=2)),
+        ]
+    )
+    session.commit()
+
+    remind_of_carts()
+    remind_of_carts()
+
+    assert _outbox_rows() == 1
+    send_reminder(user.id)
+    assert [name.rpartition("-")[0] for name in _mails(tmp_path)] == [f"reminder-{user.id}"]
+    session.execute(delete(CartItem))
+    session.commit()
+    send_reminder(other.id)
+    assert len(_mails(tmp_path)) == 1
+
+
+def test_stock_comes_from_the_warehouse(shop_app: MakeShopApp, http_sink: HttpSink) -> None:
+    """Each unit is put on the shelf once; a warehouse that stumbles makes the job fail, to be tried again."""
+    app = shop_app(STOCK_URL=http_sink.url)
+    with app.app_context():
+        product = prod.db.session.get_one(Product, 1)
+        stock, received = product.stock, product.received
+        http_sink.mode = 503
+        with pytest.raises(StockAway):
+            sync_stock()
+        http_sink.mode = "ok"
+        http_sink.answer = json.dumps({"received": {product.slug: received + 5, "unheard-of": 3}}).encode()
+        sync_stock()
+        sync_stock()
+
+        prod.db.session.refresh(product)
+        assert (product.stock, product.received) == (stock + 5, received + 5)
 
 
 def test_pending_mails_can_be_sent_without_a_queue(shop_app: MakeShopApp, tmp_path: Path) -> None:
@@ -164,6 +214,10 @@ def _order(age: timedelta = timedelta()) -> int:
     session.add(order)
     session.commit()
     return order.id
+
+
+def _outbox_rows() -> int:
+    return prod.db.session.scalar(select(func.count()).select_from(outbox_table("jobs_outbox"))) or 0
 
 
 def _mails(folder: Path) -> dict[str, bytes]:
