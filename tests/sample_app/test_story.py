@@ -86,7 +86,7 @@ def test_one_story(remembered: Remembered) -> None:
     job = next(line for line in lines if "finished" in line.get("message", ""))
     assert (request["status"], request["trace_id"], request["error"]) == (502, trace_id, "CarrierAway")
     assert {line["trace_id"] for line in lines} == {trace_id}
-    assert (job["fields"]["job"], job["request_id"]) == ("sample_app.jobs.send_apology", request_id)
+    assert (job["job"], job["request_id"]) == ("sample_app.jobs.send_apology", request_id)
 
     report = remembered.report()
     assert report["tags"]["request_id"] == request_id
