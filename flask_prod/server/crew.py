@@ -15,14 +15,14 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from flask_prod.components.jobs.delivery import Fate, Orders, Presence, Source, SourceAway
+from flask_prod.components.jobs.delivery import Fate, Orders, Source, SourceAway
 from flask_prod.components.jobs.processes import Board, Slot, die_with_parent
 from flask_prod.components.jobs.worker import RECYCLED, attempt_token, new_worker_token
 
+from .berths import Berth, tell
 from .child import how
 
 if TYPE_CHECKING:
@@ -54,24 +54,6 @@ Work = Callable[[Board, Slot, str, str], int]
 """What a child does: gets the board, its slot, its token and its name, and returns its exit code."""
 
 
-@dataclass(slots=True)
-class _Child:
-    """One place in the crew; `pid` is 0 while nobody has it."""
-
-    slot: Slot
-    pid: int = 0
-    token: str = ""
-    name: str = ""
-    born: float = 0.0
-    fate: Fate = "crash"
-    why: str = ""
-    told: bool = False
-    overdue: tuple[int, float] = (0, 0.0)
-    failures: int = 0
-    due: float = 0.0
-    done: bool = False
-
-
 class Crew:
     """Several worker processes below this one."""
 
@@ -81,7 +63,7 @@ class Crew:
         self._work = work
         self._name = name
         self._board = Board(count)
-        self._children = [_Child(slot) for slot in self._board.slots]
+        self._children = [Berth(slot) for slot in self._board.slots]
         self._orders = Orders()
         self._beat = 5.0
         self._burst = False
@@ -163,7 +145,7 @@ class Crew:
             if not child.pid and not child.done and moment >= child.due:
                 self._fork(child)
 
-    def _fork(self, child: _Child) -> None:
+    def _fork(self, child: Berth) -> None:
         child.slot.clear()
         child.token = new_worker_token()
         child.fate, child.why, child.told, child.overdue = "crash", "", False, (0, 0.0)
@@ -179,7 +161,7 @@ class Crew:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         self._next_beat = 0.0  # it is to be seen at once
 
-    def _live(self, child: _Child, parent: int) -> int:
+    def _live(self, child: Berth, parent: int) -> int:
         """Be a worker; whatever happens, do not return into the parent's code."""
         try:
             signal.set_wakeup_fd(-1)
@@ -212,7 +194,7 @@ class Crew:
                 if child.pid == pid:
                     self._ended(child, code)
 
-    def _ended(self, child: _Child, code: int) -> None:
+    def _ended(self, child: Berth, code: int) -> None:
         """Give back what a dead child held, and plan its successor."""
         child.slot.look()
         self._gone.append(child.name)
@@ -226,13 +208,13 @@ class Crew:
         if code == RECYCLED:
             child.due = 0.0
 
-    def _give_back(self, child: _Child, why: str) -> None:
+    def _give_back(self, child: Berth, why: str) -> None:
         try:
             found = self._source.lost(child.token, child.fate, why)
         except SourceAway as error:
             logger.warning("The job of worker %s is found by its lease: %s", child.name, error)
             return
-        _tell(found, why)
+        tell(found, why)
 
     def _limit(self) -> None:
         """Kill children whose job ignores its time limit, or for which the time to stop is over."""
@@ -257,11 +239,11 @@ class Crew:
                 self._end(child, "crash", f"It did not end within its time limit of {slot.limit:g} s.")
             child.overdue = seen if late else (0, 0.0)
 
-    def _end(self, child: _Child, fate: Fate, why: str) -> None:
+    def _end(self, child: Berth, fate: Fate, why: str) -> None:
         child.fate, child.why = fate, why
         self._kill(child, signal.SIGKILL)
 
-    def _kill(self, child: _Child, number: signal.Signals) -> None:
+    def _kill(self, child: Berth, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.kill(child.pid, number)
 
@@ -278,7 +260,7 @@ class Crew:
                 self._next_beat = moment + self._beat
                 self._present()
             self._obey(self._prolong())
-            _tell(self._source.look_after(), "its worker has gone")
+            tell(self._source.look_after(), "its worker has gone")
         except SourceAway as error:
             self._next_beat = 0.0
             if not self._away:
@@ -300,18 +282,12 @@ class Crew:
 
     def _present(self) -> None:
         gone, self._gone = self._gone, []
-        living = [self._presence(child) for child in self._children if child.pid]
+        living = [child.presence(self._orders.suspended) for child in self._children if child.pid]
         try:
             self._source.present(living, gone)
         except SourceAway:
             self._gone += gone
             raise
-
-    def _presence(self, child: _Child) -> Presence:
-        slot = child.slot
-        slot.look()
-        state = "busy" if slot.began else "suspended" if self._orders.suspended else "idle"
-        return Presence(child.name, child.pid, child.born, state, slot.jobs, slot.failed, slot.busy)
 
     def _obey(self, running: list[tuple[str, str]]) -> None:
         """Read what people have asked for, and pass it on."""
@@ -352,14 +328,3 @@ class Crew:
         signal.set_wakeup_fd(-1)
         for end in (self._ear, self._mouth):
             os.close(end)
-
-
-def _tell(found: Sequence[tuple[str, str]], why: str) -> None:
-    """Log what became of jobs that their worker left."""
-    for job_id, became in found:
-        if became == "crash":
-            logger.warning("Job %s is queued again: %s", job_id, why)
-        elif became == "dead":
-            logger.error("Job %s is dead after too many crashes: %s", job_id, why)
-        elif became != "gone":
-            logger.info("Job %s was %s: %s", job_id, became, why)

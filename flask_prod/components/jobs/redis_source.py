@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -17,14 +17,12 @@ from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from rq.repeat import Repeat
-from rq.results import Result
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import as_text, now, utcformat
 
 from flask_prod.core.errors import Unavailable
 
 from .delivery import (
-    Again,
     Dead,
     Delivery,
     Fate,
@@ -32,14 +30,14 @@ from .delivery import (
     Orders,
     Outcome,
     Presence,
-    Released,
     SourceAway,
     Untold,
 )
 from .housekeeping import Housekeeper
+from .ledger import Keys, Ledger, results_key
 from .payload import JsonSerializer
 from .roster import Roster
-from .scripts import BEAT, BURY, FINISH, GIVE_BACK, PUT_BACK, TAKE, Call, run_all
+from .scripts import BEAT, GIVE_BACK, TAKE, Call, run_all
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -47,24 +45,11 @@ if TYPE_CHECKING:
 _PATIENCE = 3.0
 """Seconds until a Redis that does not answer counts as away; more than a worker ever waits for a job."""
 
-_MARKER_LIFE = 86400
-"""Seconds for which a finished idempotent job is remembered, if its result is not kept for longer."""
-
 _WAITED_FOR = 2
 """FINISH says: other jobs wait for this one."""
 
 _MANY = 0.2
 """Seconds to wait for the first of several queues, before all of them are asked again."""
-
-
-class _Keys(NamedTuple):
-    """The keys of one queue."""
-
-    waiting: str
-    running: str
-    failed: str
-    finished: str
-    scheduled: str
 
 
 class RedisSource:
@@ -81,6 +66,7 @@ class RedisSource:
         self._untold = engine.redis.key("jobs", "untold")
         self._lease = 3 * engine.heartbeat
         self._keys = lru_cache(maxsize=1024)(self._keys_of)
+        self._ledger = Ledger(engine, self._client, worker, self._keys, self._moment)
         self._roster = Roster(engine, [self._prefix + queue for queue in queues])
         self._housekeeper = Housekeeper(engine, self._client, f"{worker}.{id(self)}")
         self._hold = time.monotonic() + engine.heartbeat
@@ -98,7 +84,7 @@ class RedisSource:
         self, delivery: Delivery, outcome: Outcome, queues: Sequence[str] = (), token: str = ""
     ) -> tuple[bool, Delivery | None]:
         """Write down how an attempt ended and take the next job, in one round trip."""
-        calls = [self._settling(delivery, outcome)]
+        calls = [self._ledger.call(delivery, outcome)]
         if queues:
             calls.append(self._taking(queues, token))
         with self._away():
@@ -184,9 +170,9 @@ class RedisSource:
     def _moment(self) -> float:
         return time.time() + self._skew
 
-    def _keys_of(self, queue: str) -> _Keys:
+    def _keys_of(self, queue: str) -> Keys:
         name = self._prefix + queue
-        return _Keys(
+        return Keys(
             Queue.redis_queue_namespace_prefix + name,
             StartedJobRegistry.key_template.format(name),
             FailedJobRegistry.key_template.format(name),
@@ -222,77 +208,11 @@ class RedisSource:
             delivery.unreadable = Dead(type(error).__name__, f"The record cannot be read: {error!r:.200}")
         return delivery
 
-    def _settling(self, delivery: Delivery, outcome: Outcome) -> Call:
-        job, keys = delivery.job, self._keys(delivery.queue)
-        member = f"{job.id}:{delivery.token}"
-        if isinstance(outcome, Finished):
-            return self._finishing(delivery, outcome, "repeat" if job.repeats_left else "")
-        if isinstance(outcome, Dead):
-            return self._burying(delivery, outcome)
-        text = utcformat(now())
-        if isinstance(outcome, Released):
-            fields = ("status", "queued", "started_at", "")
-            counted = "interrupted" if outcome.begun else ""
-            where = (member, job.id, "", "front", counted, *fields)
-            return PUT_BACK, (keys.running, job.key, keys.waiting, keys.scheduled), where
-        place, status = ("due", "scheduled") if outcome.seconds > 0 else ("back", "queued")
-        if place == "back" and job.enqueue_at_front_on_retry:
-            place = "front"
-        return (
-            PUT_BACK,
-            (keys.running, job.key, keys.waiting, keys.scheduled),
-            (
-                member, job.id, self._moment() + outcome.seconds, place, "",
-                "status", status, "ended_at", text, *_spent(job, outcome),
-                "exc_info", zlib.compress(outcome.reason.encode(errors="replace")),
-            ),
-        )  # fmt: skip
-
-    def _finishing(self, delivery: Delivery, outcome: Finished, unless: str) -> Call:
-        job, keys = delivery.job, self._keys(delivery.queue)
-        ttl = self._engine.result_ttl if job.result_ttl is None else job.result_ttl
-        marker = max(_MARKER_LIFE, ttl) if getattr(job, "idempotent", False) else 0
-        result = Result(
-            job.id, Result.Type.SUCCESSFUL, self._client, return_value=outcome.result, worker_name=self._worker,
-            execution_id=delivery.token,
-            execution_started_at=job.started_at, execution_ended_at=now(),
-        )  # fmt: skip
-        result.serializer = JsonSerializer  # given above, RQ would look at it at length
-        fields = [part for pair in result.serialize().items() for part in pair]
-        return (
-            FINISH,
-            (
-                keys.running, job.key, _results(job.id), keys.finished, job.dependents_key, keys.waiting,
-                self._marker + job.id,
-            ),
-            (
-                f"{job.id}:{delivery.token}", job.id, utcformat(now()), self._moment(), ttl, marker, unless,
-                *fields,
-            ),
-        )  # fmt: skip
-
-    def _burying(self, delivery: Delivery, outcome: Dead) -> Call:
-        job, keys = delivery.job, self._keys(delivery.queue)
-        packed = zlib.compress(outcome.reason.encode(errors="replace"))
-        result = (
-            "type", Result.Type.FAILED.value, "worker_name", self._worker, "exc_string", b64encode(packed),
-            "execution_id", delivery.token,
-        )  # fmt: skip
-        ttl = self._engine.failure_ttl if job.failure_ttl is None else job.failure_ttl
-        fields = (
-            "status", "failed", "ended_at", utcformat(now()), "exc_info", packed, "error", outcome.error,
-        )  # fmt: skip
-        return (
-            BURY,
-            (keys.running, job.key, keys.failed, _results(job.id), self._untold),
-            (f"{job.id}:{delivery.token}", job.id, self._moment(), ttl, len(result), *result, *fields),
-        )
-
     def _finish_for_others(self, delivery: Delivery, outcome: Finished) -> int:
         """Finish a job for which others wait, or that repeats, in RQ's own transaction."""
         job = delivery.job
         queue = self._engine.queue(delivery.queue, self._client)
-        script, keys, arguments = self._finishing(delivery, outcome, "anyhow")
+        script, keys, arguments = self._ledger.finishing(delivery, outcome, "anyhow")
         self._client.script_load(script.text)
         job._status = JobStatus.FINISHED
         for _ in range(100):
@@ -348,7 +268,7 @@ class RedisSource:
         error = "AbandonedJobError" if fate == "crash" else "Stopped"
         packed = zlib.compress(why.encode())
         arguments = (
-            token, self._moment(), utcformat(now()), self._jobs, _results(""), fate,
+            token, self._moment(), utcformat(now()), self._jobs, results_key(""), fate,
             self._engine.settings.max_crashes, self._engine.failure_ttl, error, why, packed, b64encode(packed),
         )  # fmt: skip
         found = GIVE_BACK.run(self._client, (*keys, self._untold), arguments)
@@ -367,18 +287,6 @@ class RedisSource:
             # Also a Redis that answers and takes nothing: read-only, out of memory, loading.
             self._hold = time.monotonic() + self._lease
             raise SourceAway(f"Redis: {type(error).__name__}: {error}"[:300]) from error
-
-
-def _results(job_id: str) -> str:
-    key: str = Result.get_key(job_id)  # type: ignore[no-untyped-call]
-    return key
-
-
-def _spent(job: Job, outcome: Again) -> tuple[str, int]:
-    """Return the field of the job that counts this attempt, and its value."""
-    if outcome.asked:
-        return "number_of_retries", (job.number_of_retries or 0) + 1
-    return "retries_left", max(0, (job.retries_left or 0) - 1)
 
 
 def _texts(members: set[bytes]) -> frozenset[str]:
