@@ -128,7 +128,9 @@ class Desk:
             )
         self.keeper.ready(task.name)
         if options.session is not None and not self._engine.backend.outboxed:
-            raise ValueError(f"{task.name}: within() writes to the outbox, so set JOBS_OUTBOX to fallback or always")
+            raise ValueError(
+                f"{task.name}: within() writes to the outbox, so set JOBS_OUTBOX to fallback or always"
+            )
         if options.after and options.due:
             raise ValueError(f"{task.name}: a job that runs after others cannot have a time as well")
         known = self._engine.known_queues()
