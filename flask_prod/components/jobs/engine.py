@@ -60,7 +60,6 @@ class Engine:
         self.desk = Desk(self, backend.keeper(self, RedisKeeper(self.redis, self._prefix)))
         self.office = Office(self)
         self.counts = Counts(kit.meter)
-        self.finished = self.counts.finished
 
     def dispatch(self, task: AnyTask, options: Options, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Job:
         """Queue one call of *task*; see `task.Dispatcher.dispatch` for what it raises."""

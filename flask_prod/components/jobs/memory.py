@@ -97,7 +97,7 @@ class EagerKeeper:
         """Run each job as a worker would: with its arguments as they were stored, in a context of its own."""
         for order in orders:
             order.job._result = job_from(self._engine, order.job.id, order.fields).perform()
-            self._engine.finished.inc(order.queue, order.job.func_name)
+            self._engine.counts.finished.inc(order.queue, order.job.func_name)
         return [Answer("accepted", order.job.id) for order in orders]
 
     def ready(self, name: str) -> None:
@@ -209,7 +209,7 @@ class MemoryKeeper(EagerKeeper):
                 return
             self._engine.give_up(job, type(error).__name__, "".join(traceback.format_exception(error)))
         else:
-            self._engine.finished.inc(queue, job.func_name)
+            self._engine.counts.finished.inc(queue, job.func_name)
         with self._changed:
             self._claims = {key: holder for key, holder in self._claims.items() if holder != job.id}
 

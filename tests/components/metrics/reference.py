@@ -31,7 +31,9 @@ def everything(folder: Path) -> Flask:
         ALLOWED_HOSTS=["shop.example"],
         SECURITY_CSP_REPORT_PATH="/csp",
     )
-    ProdKit(app)
+    prod = ProdKit()
+    prod.job(everything)  # where there is no job, there is nothing to count
+    prod.init_app(app)
     connections.watch(SimpleNamespace(wsgi=app, nr_conns=0))
     return app
 
