@@ -35,6 +35,9 @@ LEASE = 12.0
 
 _LOCK = "jobs:relay"
 _BATCH = 200
+_SMALLEST = 10
+"""Jobs sent in one round trip: fewer after one that a busy machine did not end within its time limit."""
+
 _MEASURED_EVERY = 5.0
 """Seconds between two counts of what waits."""
 
@@ -58,6 +61,7 @@ class Relay:
         self._lead = ""
         self._kept_at = self._measured_at = 0.0
         self._failing = False
+        self._size = _BATCH
 
     def start(self) -> None:
         """Start the thread of this process."""
@@ -100,6 +104,7 @@ class Relay:
             if self._leads():
                 self.relay()
         except Exception as error:
+            self._size = max(_SMALLEST, self._size // 4)
             if not self._failing:
                 stack = None if isinstance(error, Unavailable | sa.exc.SQLAlchemyError) else error
                 logger.warning("The outbox waits: %s", str(error)[:_LONGEST_ERROR], exc_info=stack)
@@ -118,6 +123,7 @@ class Relay:
                 break
             self._send(rows, run)
             sent += len(rows)
+            self._size = min(_BATCH, self._size * 2)
             if not self._leads():
                 return sent
         sent += self._send_again(run)
@@ -146,7 +152,7 @@ class Relay:
 
     def _waiting(self) -> list[Mapping[str, Any]]:
         table = self._outbox.table
-        query = sa.select(table).where(table.c.status == WAITING).order_by(table.c.id).limit(_BATCH)
+        query = sa.select(table).where(table.c.status == WAITING).order_by(table.c.id).limit(self._size)
         with self._outbox.engine.connect() as connection:
             return [as_dict(row) for row in connection.execute(query)]
 
@@ -181,7 +187,7 @@ class Relay:
         while not self._stopping.is_set():
             mine = (table.c.status == SENT, table.c.sent_to != run, table.c.moved >= long_ago)
             with self._outbox.engine.connect() as connection:
-                query = sa.select(table).where(*mine).order_by(table.c.id).limit(_BATCH)
+                query = sa.select(table).where(*mine).order_by(table.c.id).limit(self._size)
                 rows = [as_dict(row) for row in connection.execute(query)]
             if not rows:
                 break
