@@ -21,7 +21,7 @@ def build(name: str) -> Flask:
     """Build `page.by_hand` or `page.kit`."""
     if name.startswith("page.kit."):
         return apps.kit(("cache", *[room for room in [name[9:]] if room]), public=True)
-    cache: Any = Cache(app, config={"CACHE_TYPE": "SimpleCache"})  # type: ignore[no-untyped-call]  # no annotations
+    return by_hand() if name == "page.by_hand" else apps.kit(public=True)
 
 
 def by_hand() -> Flask:
