@@ -239,3 +239,15 @@ def test_seen_twice_is_not_stuck(engine: Engine) -> None:
         housekeeper.clean(["default"])
         time.sleep(0.4)
     assert queue.job_ids == []
+
+
+def test_the_event_has_the_exception(worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is told of a dead job carries the exception, so that its error report has a stack."""
+    told: list[Any] = []
+    monkeypatch.setattr(engine, "_emit", told.append)
+    monkeypatch.setattr(add, "function", _fail_for_large)
+    add.dispatch(2**40)
+    worker.run(burst=True)
+    (event,) = told
+    assert isinstance(event.error, ValueError)
+    assert event.error.__traceback__ is not None
