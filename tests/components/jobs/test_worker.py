@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from rq.rate_limit import RateLimit
 
 from flask_prod.components.jobs.delivery import Dead, Delivery, Finished, Released, SourceAway
 from flask_prod.components.jobs.engine import Engine
@@ -225,6 +226,15 @@ def test_dependent_jobs(app: Flask, worker: Worker) -> None:
     assert second.get_status().value == "deferred"
     worker.run(burst=True)
     assert (status(first.id), status(second.id)) == ("finished", "finished")
+
+
+def test_concurrency_by_key(app: Flask, worker: Worker) -> None:
+    """RQ's RateLimit holds: of jobs with the same key so many are queued or run, and the others follow."""
+    queue = prod.jobs.queue("default")
+    jobs = [queue.enqueue(add, number, rate_limit=RateLimit("bank", 1)) for number in range(3)]
+    assert [status(job.id) for job in jobs] == ["queued", "rate_limited", "rate_limited"]
+    worker.run(burst=True)
+    assert {status(job.id) for job in jobs} == {"finished"}
 
 
 def test_seen_twice_is_not_stuck(engine: Engine) -> None:
