@@ -18,6 +18,7 @@ from rq.utils import now, utcformat
 from flask_prod.core.errors import ProdKitError
 
 from .job import label_of
+from .orders import CANCEL, DELETE, REQUEUE
 from .progress import KEY as PROGRESS
 from .scripts import Script, records_of
 
@@ -180,7 +181,7 @@ class Office:
         ]
         retries = task.options.retry if task is not None else 0
         arguments = (job.id, utcformat(now()), len(job.retry_intervals or ()) or retries)
-        status = self._run(_REQUEUE, keys, arguments)
+        status = self._run(REQUEUE, keys, arguments)
         if status != "done":
             raise CannotBeDone(
                 f"Job {job_id!r} is {status}; only one that is dead, stopped or canceled can run again."
@@ -193,7 +194,7 @@ class Office:
         queue = self._engine.short(job.origin)
         keys = [job.key, f"{RQ_KEY_PREFIX}:results:{job.id}", self._engine.redis.key("jobs", "untold")]
         keys += [self._key(state, queue) for state in PLACES]
-        if self._run(_DELETE, keys, (job.id,)) != "done":
+        if self._run(DELETE, keys, (job.id,)) != "done":
             raise CannotBeDone(f"Job {job_id!r} runs; cancel it before it is deleted.")
 
     def cancel(self, job_id: str) -> str:
@@ -202,7 +203,7 @@ class Office:
         queue = self._engine.short(job.origin)
         keys = [job.key, self._stops, self._key("canceled", queue)]
         keys += [self._key(state, queue) for state in ("waiting", "scheduled", "deferred")]
-        was = self._run(_CANCEL, keys, (job.id, utcformat(now()), time.time() + self._engine.failure_ttl))
+        was = self._run(CANCEL, keys, (job.id, utcformat(now()), time.time() + self._engine.failure_ttl))
         if was not in ("queued", "scheduled", "deferred", "started"):
             raise CannotBeDone(f"Job {job_id!r} is {was} already; there is nothing to cancel.")
         return was
@@ -307,47 +308,3 @@ def _text(moment: Any) -> str:
 
 def _last_line(reason: str) -> str:
     return next((line.strip() for line in reversed(reason.splitlines()) if line.strip()), "")[:300]
-
-
-_REQUEUE = Script("""
--- Let a job that has ended badly run again. KEYS: job, queue, failed, canceled, untold, set of queues.
--- ARGV: id, now as text, retries.
-local status = redis.call("HGET", KEYS[1], "status") or "gone"
-if status ~= "failed" and status ~= "stopped" and status ~= "canceled" then return status end
-for i = 3, 5 do redis.call("ZREM", KEYS[i], ARGV[1]) end
-redis.call("PERSIST", KEYS[1])
-redis.call("HDEL", KEYS[1], "crashes", "interrupted", "error", "exc_info")
-redis.call("HSET", KEYS[1], "status", "queued", "enqueued_at", ARGV[2], "started_at", "", "ended_at", "")
-if tonumber(ARGV[3]) > 0 then redis.call("HSET", KEYS[1], "retries_left", ARGV[3]) end
-redis.call("SADD", KEYS[6], KEYS[2])
-redis.call("RPUSH", KEYS[2], ARGV[1])
-return "done"
-""")
-
-_DELETE = Script("""
--- Forget a job, wherever it is. KEYS: job, results, untold, then all places; the first of them is a list.
--- ARGV: id.
-if redis.call("HGET", KEYS[1], "status") == "started" then return "started" end
-redis.call("DEL", KEYS[1], KEYS[2], KEYS[1] .. ":dependents")
-redis.call("ZREM", KEYS[3], ARGV[1])
-redis.call("LREM", KEYS[4], 0, ARGV[1])
-for i = 5, #KEYS do redis.call("ZREM", KEYS[i], ARGV[1]) end
-return "done"
-""")
-
-_CANCEL = Script("""
--- Cancel what has not begun, ask for the stop of what runs; returns the status it had.
--- KEYS: job, stops, canceled, queue, scheduled, deferred. ARGV: id, now as text, kept until.
-local status = redis.call("HGET", KEYS[1], "status") or "gone"
-if status == "started" then
-  redis.call("SADD", KEYS[2], ARGV[1])
-elseif status == "queued" or status == "scheduled" or status == "deferred" then
-  redis.call("LREM", KEYS[4], 0, ARGV[1])
-  redis.call("ZREM", KEYS[5], ARGV[1])
-  redis.call("ZREM", KEYS[6], ARGV[1])
-  redis.call("HSET", KEYS[1], "status", "canceled", "ended_at", ARGV[2])
-  redis.call("ZADD", KEYS[3], ARGV[3], ARGV[1])
-  redis.call("EXPIREAT", KEYS[1], math.floor(tonumber(ARGV[3])))
-end
-return status
-""")
