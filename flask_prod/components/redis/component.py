@@ -9,6 +9,7 @@ from flask import Flask
 from flask_prod.core.component import Check, Component, Contribution, Finding, Installed, Periodic
 from flask_prod.core.errors import ConfigError, Unavailable
 from flask_prod.core.ports import RedisPort
+from flask_prod.core.run_dir import Leader, run_dir
 
 from .absent import NoRedis
 from .outage import degraded_gauge
@@ -40,6 +41,7 @@ class Redis(Component[RedisSettings, RedisPort]):
             )
         handle = RedisHandle(settings, kit.service.namespace, kit.meter, kit.emit)
         handle.trace(kit.tracer, settings.db or 0)
+        handle.upkeep.leader = Leader(run_dir(kit.service, app.root_path), "redis-review")
         return Contribution(
             handle=handle,
             checks=(_check(handle, kit.service.production),),

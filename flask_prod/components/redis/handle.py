@@ -213,12 +213,14 @@ class RedisHandle:
         self._lock = threading.Lock()
         self.breaker.reset()
         self.outage.reset()
+        self.upkeep.leader.resign()
         self._listeners = []  # their threads are the parent's
         self._away = set()
         self._clients = {purpose: client for purpose, client in self._clients.items() if renew(client)}
 
     def close(self) -> None:
         """Close all connections."""
+        self.upkeep.leader.resign()
         with self._lock:
             clients = tuple(self._clients.values())
             listeners, self._listeners = self._listeners, []

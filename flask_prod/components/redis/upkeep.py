@@ -8,6 +8,7 @@ from typing import Any
 
 from flask_prod.core.component import Event
 from flask_prod.core.ports import Meter
+from flask_prod.core.run_dir import Leader
 
 from .clients import finder_of
 from .cluster import ClusterClient
@@ -36,6 +37,8 @@ class Upkeep:
         self._pools = PoolGauges(meter)
         self._emit = emit
         self._review_at = 0.0
+        self.leader = Leader(None, "redis-review")
+        """Of the processes of a host one tells what all of them see."""
 
     def run(self, clients: Mapping[str, Any], client: Callable[[str], Any], away: bool) -> None:
         """Do what is due; *client* builds one for a purpose, *away* is true while the server is left alone."""
@@ -56,7 +59,7 @@ class Upkeep:
             return
         self._review_at = monotonic() + _REVIEW_EVERY
         for warning in self.review.warnings:
-            if warning not in before:
+            if warning not in before and self.leader.leads():
                 self._emit(Event("prod.redis.jobs_at_risk", warning, "warning", dict(self.review.data)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,3 +150,16 @@ def test_a_pool_that_is_too_small_serves_all(make_app: MakeApp, redis_url: str) 
     assert not failed
     assert isinstance(handle.client(), redis.Redis)
     assert not handle.degraded
+
+
+def test_one_process_tells(make_app: MakeApp, redis_url: str, tmp_path: Path) -> None:
+    """What every process of a host sees of the server, one of them says."""
+    told: list[str] = []
+    apps = [make_app(only=("redis", "logs"), REDIS_URL=redis_url, RUN_DIR=str(tmp_path / "run")) for _ in range(2)]
+    for app in apps:
+        handle = app.extensions["prod"].contributions["redis"].handle
+        handle.upkeep._emit = lambda event: told.append(event.name)
+        handle.client("jobs")
+        handle.keep()
+
+    assert told == ["prod.redis.jobs_at_risk"]
