@@ -79,7 +79,7 @@ def test_postgres_url_is_fresh(postgres_url: str, turn: int) -> None:
 def test_gunicorn_serves_and_stops(gunicorn: StartGunicorn) -> None:
     """Workers answer over HTTP with the given environment, TERM ends all with code 0."""
     server = gunicorn(source=APP, args=["--workers", "2"], env={"COLOUR": "red"})
-    servers.wait_for(lambda: len(server.worker_pids()) == 2, 10, "the second worker")  # the first may answer before
+    servers.wait_for(lambda: len(server.worker_pids()) == 2, 10, "two workers")  # one answers before the other
     workers = server.worker_pids()
 
     answer = server.get("/")
