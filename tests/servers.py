@@ -436,14 +436,20 @@ class Gunicorn(Server):
         return f"http://{HOST}:{self.port}"
 
     def start(self) -> Self:
-        """Start, and return when it answers; RuntimeError with its output when it ends before."""
+        """Start, and return when it answers and all workers run; RuntimeError with its output when it ends before."""
         command = [sys.executable, "-m", "gunicorn", "-c", self.config, "--bind", f"{HOST}:{self.port}"]
         self.process.launch([*command, *self.args, self.app], self.env, self.cwd)
         try:
             wait_for(self._answers, 30, "gunicorn's first answer")
+            wait_for(lambda: len(self.worker_pids()) >= self._asked(), 10, "all workers")
         except TimeoutError as error:
             raise RuntimeError(f"gunicorn does not answer:\n{self.stdout}\n{self.stderr}") from error
         return self
+
+    def _asked(self) -> int:
+        """Return how many workers the command line asks for; gunicorn starts them one after the other."""
+        asked = [self.args[at + 1] for at, one in enumerate(self.args[:-1]) if one in ("-w", "--workers")]
+        return int(asked[-1]) if asked else 1
 
     def stop(self) -> None:
         """Stop with SIGTERM, and kill what is left after ten seconds."""
