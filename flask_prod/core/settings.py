@@ -73,6 +73,9 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
     shutdown_seconds: Duration = 20.0
     """How long requests and jobs under way may take to end at a stop; orchestrators kill after 30 s."""
 
+    ops_token: Secret = Secret("")
+    """Whoever sends it as `Authorization: Bearer` may read the operations pages; without one, nobody does."""
+
     run_dir: str = ""
     """Where the processes of one host leave word for one another; empty makes one in the temporary directory."""
 
