@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask
 from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session, sessionmaker
 
 from flask_prod.core.component import Installed
 from flask_prod.core.errors import ConfigError, ProdKitError
 from flask_prod.core.ports import CounterPort
 
 from .answers import translate_errors
-from .engine import build_engine, create_folder, default_url, parse_url
+from .engine import create_folder, default_url, parse_url
+from .engines import PRIMARY, Engines, Equip
 from .handle import AppDatabase
 from .settings import DatabaseSettings
 from .spans import trace_statements
@@ -26,16 +29,22 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, refus
     if chosen:
         create_folder(url)
 
-    engine = build_engine(url, settings, service)
+    sessions: sessionmaker[Session] = sessionmaker()
+    engines = Engines(settings, service, list(_equipment(kit, sessions)))
+    engine = engines.open(url, PRIMARY)
     if not chosen:
         _create_folder_at_first_use(engine)
-    database = AppDatabase(engine, chosen=chosen)
-    trace_statements(engine, kit.tracer)
+    sessions.configure(bind=engine)
+    translate_errors(app, refused)
+    return AppDatabase(engine, engines, sessions, chosen=chosen)
+
+
+def _equipment(kit: Installed, sessions: sessionmaker[Session]) -> Iterator[Equip]:
+    """Yield what every engine of the application gets, whoever made it."""
+    yield lambda engine, role: trace_statements(engine, kit.tracer)
     cache = kit.handle("cache")
     if cache is not None:
-        cache.follow(engine, database.session_factory)
-    translate_errors(app, refused)
-    return database
+        yield lambda engine, role: cache.follow(engine, sessions)
 
 
 def _create_folder_at_first_use(engine: Engine) -> None:

@@ -43,16 +43,19 @@ def default_url(folder: str, service: str) -> URL:
     return URL.create("sqlite", database=str(Path(folder) / f"{service}.db"))
 
 
-def build_engine(url: URL, settings: DatabaseSettings, name: str) -> Engine:
+def build_engine(url: URL, settings: DatabaseSettings, name: str, **given: Any) -> Engine:
     """Return an engine that has not connected yet; *name* is what the server shows as the client's name.
 
+    What is *given* goes to `create_engine` and wins over the settings; `connect_args` are added to ours.
     MissingExtra when the driver of PostgreSQL or MySQL is not installed, ConfigError when another one is not.
     """
     options = _dialect_options(url, settings, name)
     if options.get("poolclass") is not StaticPool:
         options |= _pool_options(settings)
+    arguments = {**options.pop("connect_args", {}), **given.pop("connect_args", {})}
+    options |= {"pool_pre_ping": True, "hide_parameters": True, "connect_args": arguments, **given}
     try:
-        engine = create_engine(url, pool_pre_ping=True, **options)
+        engine = create_engine(url, **options)
     except exc.NoSuchModuleError:
         raise ConfigError([f"DATABASE_URL names {url.drivername}, which SQLAlchemy does not know."]) from None
     except ImportError as error:

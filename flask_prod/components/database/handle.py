@@ -15,17 +15,22 @@ from flask_prod.core.component import Finding
 from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import current_state
 
+from .engines import Engines
+
 logger = logging.getLogger(__name__)
 
 _SESSION = "_flask_prod_session"
 
 
 class AppDatabase:
-    """The database of one application; `engine` connects when it is first used."""
+    """The database of one application: `engine` is that of the primary, and connects when it is first used."""
 
-    def __init__(self, engine: Engine, *, chosen: bool) -> None:
+    def __init__(
+        self, engine: Engine, engines: Engines, session_factory: sessionmaker[Session], *, chosen: bool
+    ) -> None:
         self.engine = engine
-        self.session_factory: sessionmaker[Session] = sessionmaker(engine)
+        self.engines = engines
+        self.session_factory = session_factory
         self._chosen = chosen
         self._closes_sessions = False
         self._inherited: list[object] = []
@@ -80,16 +85,14 @@ class AppDatabase:
         return pool.checkedin() + pool.checkedout() > 0
 
     def after_fork(self) -> None:
-        """Leave the parent's connections alone: two processes on one socket read each other's rows."""
-        # Kept for the life of the child: whatever Python collects is closed, and closing tells the server goodbye.
-        self._inherited.append(self.engine.pool)
+        """Go on without the parent's connections, and without its session, which stays open."""
         if has_app_context() and _SESSION in g:
             self._inherited.append(g.pop(_SESSION))
-        self.engine.dispose(close=False)
+        self.engines.after_fork()
 
     def close(self) -> None:
         """Close every idle connection."""
-        self.engine.dispose()
+        self.engines.close()
 
 
 class DatabaseFace:

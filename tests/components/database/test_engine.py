@@ -44,25 +44,25 @@ def test_nonsense_address_is_refused_without_showing_it() -> None:
     assert "canary" not in str(caught.value)
 
 
-def test_missing_driver_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without its driver, PostgreSQL is refused with the command that installs it."""
+@pytest.mark.parametrize(
+    ("url", "driver", "extra"),
+    [("postgresql://db/shop", "psycopg", "postgres"), ("mysql://db/shop", "pymysql", "mysql")],
+)
+def test_missing_driver_names_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch, url: str, driver: str, extra: str
+) -> None:
+    """Without its driver a database is refused with the command that installs it."""
     real_import = builtins.__import__
 
-    def without_psycopg(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name.split(".")[0] == "psycopg":
-            raise ImportError("No module named 'psycopg'")
+    def without_driver(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name.split(".")[0] == driver:
+            raise ImportError(f"No module named {driver!r}")
         return real_import(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_psycopg)
+    monkeypatch.setattr(builtins, "__import__", without_driver)
 
-    with pytest.raises(MissingExtra, match=r"pip install 'flask-prod\[postgres\]'"):
-        build_engine(parse_url("postgresql://db/shop"), settings(), "shop")
-
-
-def test_mysql_names_its_own_extra() -> None:
-    """The driver of MySQL is not among the test dependencies."""
-    with pytest.raises(MissingExtra, match=r"flask-prod\[mysql\]"):
-        build_engine(parse_url("mysql://db/shop"), settings(), "shop")
+    with pytest.raises(MissingExtra, match=rf"pip install 'flask-prod\[{extra}\]'"):
+        build_engine(parse_url(url), settings(), "shop")
 
 
 @pytest.mark.parametrize("url", ["nosuchdatabase://db/shop", "postgresql+psycopg2://db/shop"])
