@@ -1,0 +1,75 @@
+"""All engines of one application: each is equipped alike, left alone after a fork, and closed at the end."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import URL, Engine
+
+from .engine import build_engine
+from .settings import DatabaseSettings
+
+PRIMARY = "primary"
+TENANT = "tenant"
+
+Equip: TypeAlias = Callable[[Engine, str], None]
+"""Gives a new engine of this role something: metrics of its pool, measurement of its queries."""
+
+
+class Engines:
+    """Opens engines by the settings of the room, and adopts those that somebody else made.
+
+    A role is a word for metrics and pages: `primary`, `replica-1`, `tenant`. Each of *equip* is called once for
+    each engine.
+    """
+
+    def __init__(self, settings: DatabaseSettings, name: str, equip: Sequence[Equip] = ()) -> None:
+        self._settings = settings
+        self._name = name
+        self._equip = tuple(equip)
+        self._lock = threading.Lock()
+        self._held: dict[Engine, str] = {}
+        self._inherited: list[object] = []
+
+    def open(self, url: URL, role: str, **options: Any) -> Engine:
+        """Return a new engine that has not connected yet; *options* of `create_engine` win over the settings."""
+        return self._hold(build_engine(url, self._settings, self._name, **options), role)
+
+    def adopt(self, engine: Engine, role: str = "own") -> Engine:
+        """Take care of an engine that somebody else made; does nothing for one that is known."""
+        with self._lock:
+            known = engine in self._held
+        return engine if known else self._hold(engine, role)
+
+    def forget(self, engine: Engine) -> None:
+        """Close an engine's idle connections and know it no more; those in use are closed when they come back."""
+        with self._lock:
+            self._held.pop(engine, None)
+        engine.dispose()
+
+    def held(self) -> list[tuple[str, Engine]]:
+        """Return role and engine of all."""
+        with self._lock:
+            return [(role, engine) for engine, role in self._held.items()]
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections alone: two processes on one socket read each other's rows."""
+        self._lock = threading.Lock()
+        for _, engine in self.held():
+            # Kept for the life of the child: what Python collects is closed, and closing tells the server goodbye.
+            self._inherited.append(engine.pool)
+            engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        for _, engine in self.held():
+            engine.dispose()
+
+    def _hold(self, engine: Engine, role: str) -> Engine:
+        for equip in self._equip:
+            equip(engine, role)
+        with self._lock:
+            self._held[engine] = role
+        return engine
