@@ -5,8 +5,21 @@ Without a line of yours: bind from HOST and PORT, one worker per CPU of the cont
 gthread with WEB_THREADS threads, SHUTDOWN_SECONDS to finish: see ServerSettings in flask_prod/server/gunicorn.py.
 """
 
-from flask_prod.server.gunicorn import child_exit, compose, on_exit, on_starting, post_worker_init, worker_exit
+from flask_prod.server.gunicorn import (
+    child_exit,
+    compose,
+    on_exit,
+    on_starting,
+    post_fork,
+    post_worker_init,
+    pre_request,
+    when_ready,
+    worker_exit,
+)
 
-__all__ = ["child_exit", "on_exit", "on_starting", "post_worker_init", "worker_exit"]
+__all__ = [
+    "child_exit", "on_exit", "on_starting", "post_fork", "post_worker_init", "pre_request", "when_ready",
+    "worker_exit",
+]  # fmt: skip
 
 globals().update(compose(globals()))

@@ -424,7 +424,8 @@ class Gunicorn(Server):
         self.cwd = cwd or self.folder
         self.ready = ready
         self.config = self._config(config)
-        self.env = {**os.environ, "PORT": str(self.port), "HOST": HOST, "PYTHONUNBUFFERED": "1", **(env or {})}
+        self.env = {**os.environ, "PORT": str(self.port), "HOST": HOST, "PYTHONUNBUFFERED": "1"}
+        self.env |= {"DRAIN_SECONDS": "0", **(env or {})}  # nobody waits for a load balancer here
         root = Path(__file__).parent.parent
         self.env["PYTHONPATH"] = os.pathsep.join((str(self.folder), str(root)))
         if source is not None:

@@ -32,7 +32,7 @@ OWN_CONFIG = "gunicorn.conf.py"
 DEFAULT_CONFIG = "python:flask_prod.server.gunicorn_conf"
 WORKERS = 2
 
-_QUICK = {"SHUTDOWN_SECONDS": "3"}
+_QUICK = {"DRAIN_SECONDS": "0", "SHUTDOWN_SECONDS": "3"}
 """Where the environment does not set it: Ctrl-C is not to wait."""
 
 

@@ -40,6 +40,11 @@ class Lifecycle:
         """True once `close` has been called in this process."""
         return self._closed
 
+    def handle(self, name: str) -> Any:
+        """Return what component *name* gives to others, None when it is left out."""
+        contribution = self._contributions.get(name)
+        return None if contribution is None else contribution.handle
+
     def start(self) -> None:
         """Start background work, once per process; servers call it after the fork, else the first request does."""
         with self._lock:

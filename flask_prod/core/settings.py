@@ -70,6 +70,9 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
     max_content_length: Size = 16 * 1024**2
     """The largest request body in bytes; more is answered with 413."""
 
+    drain_seconds: Duration = 5.0
+    """How long requests are still taken after SIGTERM, while readiness already says no; 0 stops at once."""
+
     shutdown_seconds: Duration = 20.0
     """How long requests and jobs under way may take to end at a stop; orchestrators kill after 30 s."""
 

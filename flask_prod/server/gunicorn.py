@@ -28,7 +28,7 @@ from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import find_sources
 from flask_prod.core.values import Duration
 
-from . import connections, multiprocess
+from . import connections, drain, multiprocess
 from .cpus import available_cpus
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,7 @@ class ServerSettings(Section, frozen=True, kw_only=True):
         "threads": ("WEB_THREADS",),
         "timeout": ("WEB_TIMEOUT",),
         "keepalive": ("WEB_KEEPALIVE",),
+        "drain_seconds": ("DRAIN_SECONDS",),
         "shutdown_seconds": ("SHUTDOWN_SECONDS",),
     }
 
@@ -89,8 +90,11 @@ class ServerSettings(Section, frozen=True, kw_only=True):
     keepalive: Duration = 75.0
     """Seconds that an idle connection stays open: more than at load balancers (60 s), which must close first."""
 
+    drain_seconds: Duration = 5.0
+    """Seconds after SIGTERM in which requests are still taken, while readiness already says no."""
+
     shutdown_seconds: Duration = 20.0
-    """Seconds that running requests get to finish when the service stops."""
+    """Seconds that running requests get to finish when the service stops, after the drain."""
 
 
 def compose(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -160,7 +164,7 @@ def heartbeat_folder() -> str | None:
 
 
 # The hooks, in the order of a process's life. Clients and pools are renewed after every fork by core.lifecycle,
-# with no help from here. The drain on SIGTERM and the guarded reload belong between on_starting and worker_exit.
+# with no help from here.
 
 
 def on_starting(server: Server) -> None:
@@ -171,14 +175,34 @@ def on_starting(server: Server) -> None:
         multiprocess.sweep(folder)
 
 
-def post_worker_init(worker: connections.Holder) -> None:
+def when_ready(server: Any) -> None:
+    """In the master, before the first worker: let SIGTERM begin a drain."""
+    server.prod_drain = drain.install(server, read_server_settings().drain_seconds)
+    if server.prod_drain is None:
+        server.log.warning("This gunicorn cannot be taught to drain: on SIGTERM it stops at once.")
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    """In a new worker: take up the flag that the master raises at SIGTERM."""
+    found = getattr(server, "prod_drain", None)
+    worker.prod_draining = found.flag if found is not None else _never
+
+
+def post_worker_init(worker: Any) -> None:
     """In a worker that has loaded the application: start the kit's background work, and set its objects aside."""
     connections.watch(worker)
+    _be_unready_when(getattr(worker, "prod_draining", _never))
     for lifecycle in alive():
         lifecycle.start()
     # The first full collection would otherwise walk through all that was loaded, in the middle of some request.
     gc.collect()
     gc.freeze()
+
+
+def pre_request(worker: Any, req: Any) -> None:
+    """Before each request: during the drain its answer says `Connection: close`."""
+    if worker.prod_draining():
+        req.should_close = _always  # the only way: gunicorn drops a header that the application sets
 
 
 def worker_exit(server: object, worker: Worker) -> None:
@@ -203,7 +227,7 @@ def on_exit(server: Server) -> None:
     _close_all()
 
 
-OPENING = (on_starting, post_worker_init)
+OPENING = (on_starting, when_ready, post_fork, post_worker_init, pre_request)
 """Called before the user's hook of the same name."""
 
 CLOSING = (worker_exit, child_exit, on_exit)
@@ -238,4 +262,19 @@ def _chained(ours: Hook, theirs: Hook | None) -> Hook:
             second(server, worker)
 
     # gunicorn counts the arguments of a hook before it takes it.
-    return one if ours in (on_starting, post_worker_init, on_exit) else two
+    return one if ours in (on_starting, when_ready, post_worker_init, on_exit) else two
+
+
+def _be_unready_when(draining: Callable[[], bool]) -> None:
+    for lifecycle in alive():
+        health = lifecycle.handle("health")
+        if health is not None:
+            health.drain_when(draining)
+
+
+def _never() -> bool:
+    return False
+
+
+def _always() -> bool:
+    return True
