@@ -26,6 +26,8 @@ class RequestRecord:
     `refusal` is what a guard answered before Flask was entered; the pass gives it where error handlers are.
     `trace_id` and `span_id` are the lower-case hex of W3C trace context, empty without traces; `sampled` says that
     the request's spans are kept, and `span` is the tracing room's own.
+    `db_queries` and `db_seconds` say how often and how long the request asked a database; `db_statements` is the
+    database room's own.
     """
 
     # Defaults of the class rather than assignments per request: most of them stay as they are.
@@ -49,6 +51,9 @@ class RequestRecord:
     extra: dict[str, Any] | None = None
     outer: RequestRecord | None = None
     refusal: Any = None
+    db_queries: int = 0
+    db_seconds: float = 0.0
+    db_statements: Any = None
 
     def __init__(self, environ: WSGIEnvironment, request_id: str, started: float) -> None:
         self.environ = environ

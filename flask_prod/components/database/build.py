@@ -17,11 +17,14 @@ from .answers import translate_errors
 from .engine import create_folder, default_url, parse_url
 from .engines import PRIMARY, Engines, Equip
 from .handle import AppDatabase
+from .queries.measure import measure
+from .queries.telemetry import Telemetry
 from .settings import DatabaseSettings
-from .spans import trace_statements
 
 
-def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, refused: CounterPort) -> AppDatabase:
+def build_database(
+    app: Flask, settings: DatabaseSettings, kit: Installed, refused: CounterPort, telemetry: Telemetry
+) -> AppDatabase:
     """Build the engine without connecting: a database that is down now does not prevent the start."""
     chosen = bool(settings.url)
     service = kit.service.service_name
@@ -30,7 +33,7 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, refus
         create_folder(url)
 
     sessions: sessionmaker[Session] = sessionmaker()
-    engines = Engines(settings, service, list(_equipment(kit, sessions)))
+    engines = Engines(settings, service, list(_equipment(kit, sessions, telemetry)))
     engine = engines.open(url, PRIMARY)
     if not chosen:
         _create_folder_at_first_use(engine)
@@ -39,9 +42,9 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, refus
     return AppDatabase(engine, engines, sessions, chosen=chosen)
 
 
-def _equipment(kit: Installed, sessions: sessionmaker[Session]) -> Iterator[Equip]:
+def _equipment(kit: Installed, sessions: sessionmaker[Session], telemetry: Telemetry) -> Iterator[Equip]:
     """Yield what every engine of the application gets, whoever made it."""
-    yield lambda engine, role: trace_statements(engine, kit.tracer)
+    yield lambda engine, role: measure(engine, role, telemetry)
     cache = kit.handle("cache")
     if cache is not None:
         yield lambda engine, role: cache.follow(engine, sessions)

@@ -11,6 +11,7 @@ from flask_prod.core.component import Check, Component, Contribution, Finding, I
 from flask_prod.core.later import Later
 from flask_prod.core.settings import Section
 
+from .queries.telemetry import Telemetry
 from .settings import DatabaseSettings
 
 if TYPE_CHECKING:
@@ -38,28 +39,37 @@ class Database(Component[DatabaseSettings, "AppDatabase | Later"]):
     def install(self, app: Flask, settings: DatabaseSettings, kit: Installed) -> Contribution[AppDatabase | Later]:
         """Build the engine now if there is a use for it, else with the first use."""
         refused = kit.meter.counter("flask_prod_database_refused_total", _REFUSED, ("reason",))
+        telemetry = Telemetry(kit, settings.slow_query)
+        observe = telemetry.repeats.observe if telemetry.repeats is not None else None
 
         def build() -> AppDatabase:
             from .build import build_database
 
-            return build_database(app, settings, kit, refused)
+            return build_database(app, settings, kit, refused, telemetry)
 
         if settings.url or "sqlalchemy" in sys.modules:
             database = build()
             return Contribution(
                 handle=database,
                 checks=(Check("database", database.ping),),
-                after_fork=database.after_fork,
+                observe=observe,
+                after_fork=lambda: _after_fork(telemetry, database),
                 close=database.close,
             )
         later = Later(build)
         return Contribution(
             handle=later,
             checks=(Check("database", lambda: _look(later)),),
+            observe=observe,
             start=lambda: _build_if_used(later),
-            after_fork=later.after_fork,
+            after_fork=lambda: _after_fork(telemetry, later),
             close=later.close,
         )
+
+
+def _after_fork(telemetry: Telemetry, database: AppDatabase | Later) -> None:
+    telemetry.after_fork()
+    database.after_fork()
 
 
 def _look(later: Later) -> Finding | None:

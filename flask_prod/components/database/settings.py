@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -14,6 +15,7 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     """Where the database is, and how much of it one process may take."""
 
     prefix: ClassVar[str] = "DATABASE_"
+    keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"slow_query": ("LOG_SLOW_QUERY",)}
 
     url: SecretUrl = SecretUrl("")
     """The SQLAlchemy address; if empty, an SQLite file called after the service in the instance folder."""
@@ -35,3 +37,6 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
 
     statement_timeout: Duration = 30.0
     """How long one statement may run on PostgreSQL before it ends with 504; 0 leaves it to the server."""
+
+    slow_query: Duration = 0.5
+    """A query that takes longer has a line in the log, without its values; 0 logs none."""

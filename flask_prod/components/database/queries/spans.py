@@ -9,9 +9,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import URL, Engine, event
+from sqlalchemy import URL
 
-from flask_prod.core.ports import NO_SPAN, NoTracer, SpanPort, Tracer
+from flask_prod.core.ports import NO_SPAN, SpanPort, Tracer
 from flask_prod.core.redaction import redact_text, shorten
 
 _SPAN = "_flask_prod_span"
@@ -46,24 +46,16 @@ class Statements:
         self._place = place_of(url)
         self._texts_in_double_quotes = url.get_backend_name() in ("mysql", "mariadb")
 
-    def before(self, *given: Any) -> None:
+    def begin(self, statement: str, context: Any) -> None:
         """Open a span; an unsampled request goes on at once."""
-        _connection, _cursor, statement, _parameters, context, _many = given
-        if self._tracer.span("SQL", "client", self._place) is NO_SPAN or context is None:
+        if self._tracer.span("SQL", "client", self._place) is NO_SPAN:
             return
         told = describe(statement, self._texts_in_double_quotes)
         block = self._tracer.span(told["name"], "client", {**self._place, **told["attributes"]})
         setattr(context, _SPAN, (block, block.__enter__()))
 
-    def after(self, *given: Any) -> None:
-        """End it."""
-        self._end(given[4], None)
-
-    def failed(self, found: Any) -> None:
-        """End it with the kind of error: the message of a driver repeats what was to be stored."""
-        self._end(found.execution_context, found.original_exception)
-
-    def _end(self, context: Any, error: BaseException | None) -> None:
+    def end(self, context: Any, error: BaseException | None) -> None:
+        """End it, with the kind of *error*: the message of a driver repeats what was to be stored."""
         opened: tuple[AbstractContextManager[SpanPort], SpanPort] | None = getattr(context, _SPAN, None)
         if opened is None:
             return
@@ -72,16 +64,6 @@ class Statements:
         if error is not None:
             span.set("error.type", type(error).__name__)
         block.__exit__(None, None, None)
-
-
-def trace_statements(engine: Engine, tracer: Tracer) -> None:
-    """Measure the statements of *engine*; where nothing is traced nothing listens."""
-    if isinstance(tracer, NoTracer):
-        return
-    statements = Statements(engine.url, tracer)
-    event.listen(engine, "before_cursor_execute", statements.before)
-    event.listen(engine, "after_cursor_execute", statements.after)
-    event.listen(engine, "handle_error", statements.failed)
 
 
 def place_of(url: URL) -> dict[str, str | int]:

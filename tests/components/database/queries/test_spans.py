@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, exc, make_url, text
+from sqlalchemy import exc, make_url, text
 
-from flask_prod.components.database.spans import describe, place_of, sanitized, trace_statements
+from flask_prod.components.database.queries.spans import describe, place_of, sanitized
 from flask_prod.core.ports import NO_SPAN, NoTracer, SpanPort
+from tests.components.database.queries.telling import measured
 
 
 class Recording:
@@ -133,8 +134,8 @@ def test_place_has_no_credentials() -> None:
 
 def test_statements_are_measured_without_parameters() -> None:
     """Each statement is one span, without parameters and the driver's message; unsampled requests have none."""
-    engine, tracer = create_engine("sqlite://"), Recording()
-    trace_statements(engine, tracer)
+    tracer = Recording()
+    engine = measured(tracer=tracer).engine
 
     with engine.connect() as connection:
         connection.execute(text("CREATE TABLE t (a TEXT UNIQUE)"))
@@ -149,12 +150,3 @@ def test_statements_are_measured_without_parameters() -> None:
     assert tracer.spans[2][1]["error.type"] == "IntegrityError"
     assert "error.type" not in tracer.spans[1][1]
     assert "secret" not in str(tracer.spans)
-
-
-def test_nothing_listens_without_traces() -> None:
-    """Without traces a statement costs what it costs."""
-    engine = create_engine("sqlite://")
-    trace_statements(engine, NoTracer())
-
-    assert not engine.dispatch.before_cursor_execute
-    engine.dispose()
