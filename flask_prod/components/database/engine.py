@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine, event, exc, make_url
+from sqlalchemy import URL, Engine, create_engine, exc, make_url
 from sqlalchemy.pool import StaticPool
 
 from flask_prod.core.errors import ConfigError, MissingExtra
 
 from . import sqlite
+from .pools.adaptive import AdaptivePool
 from .settings import DatabaseSettings
 
 POOL_TIMEOUT = 1.5
@@ -22,7 +22,6 @@ _ALIASES = {"postgres": "postgresql", "mysql": "mysql+pymysql", "mariadb": "mari
 """What people write, and what SQLAlchemy or our extras call it."""
 
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
-_IDLE_SINCE = "flask_prod_idle_since"
 
 
 def parse_url(text: str) -> URL:
@@ -61,8 +60,6 @@ def build_engine(url: URL, settings: DatabaseSettings, name: str, **given: Any) 
     except ImportError as error:
         raise _missing(url, error) from error
 
-    if settings.conn_max_idle_time:
-        _limit_idle_time(engine, settings.conn_max_idle_time)
     if url.get_backend_name() == "sqlite":
         sqlite.prepare(engine)
     return engine
@@ -90,11 +87,12 @@ def _unwritable(path: Path, why: str) -> str:
 def _pool_options(settings: DatabaseSettings) -> dict[str, Any]:
     kept = min(settings.max_idle_conns, settings.max_open_conns)
     return {
+        "poolclass": AdaptivePool,
         "pool_size": kept,
         "max_overflow": settings.max_open_conns - kept,
         "pool_timeout": POOL_TIMEOUT,
         "pool_recycle": int(settings.conn_max_lifetime) or -1,
-        "pool_use_lifo": True,  # the fewest connections stay in use, the others reach their idle time
+        "idle_time": settings.conn_max_idle_time,
     }
 
 
@@ -133,18 +131,3 @@ def _missing(url: URL, error: ImportError) -> ConfigError:
     if extra is None:
         return ConfigError([f"DATABASE_URL names {url.drivername}, but its driver is not installed: {error}."])
     return MissingExtra("database", driver, extra)
-
-
-def _limit_idle_time(engine: Engine, limit: float) -> None:
-    """Replace a connection that lay idle too long: firewalls and servers drop those in silence."""
-
-    def checkin(_connection: object, record: Any) -> None:
-        record.info[_IDLE_SINCE] = monotonic()
-
-    def checkout(_connection: object, record: Any, _proxy: object) -> None:
-        since = record.info.pop(_IDLE_SINCE, None)
-        if since is not None and monotonic() - since > limit:
-            raise exc.DisconnectionError("idle for longer than DATABASE_CONN_MAX_IDLE_TIME")
-
-    event.listen(engine, "checkin", checkin)
-    event.listen(engine, "checkout", checkout)
