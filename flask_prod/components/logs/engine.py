@@ -79,7 +79,7 @@ class AppLog:
             record.request_id, record.method[:32], record.route, self._path(record), record.status,
             round(record.duration * 1000, 3), record.bytes_sent, shorten(record.client, _LONGEST_NAME),
             record.outcome, shorten(str(record.user_id or ""), _LONGEST_NAME), record.trace_id, record.span_id,
-            slow,
+            slow, record.db_queries, round(record.db_seconds * 1000, 3),
         )  # fmt: skip
         if record.error is not None:
             line.error, line.error_at = _name(record.error), _place(record.error)

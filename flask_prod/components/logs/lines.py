@@ -59,6 +59,10 @@ class RequestLine(msgspec.Struct, omit_defaults=True):
     """The request's own span in that trace."""
     slow: bool = False
     """True when the request took longer than LOG_SLOW_REQUEST."""
+    db_queries: int = 0
+    """How many queries the request made; those that failed count too."""
+    db_ms: float = 0.0
+    """Milliseconds that these queries took."""
     error: str = ""
     """The class of the exception behind a 5xx answer."""
     error_at: str = ""

@@ -47,7 +47,8 @@ class QuickLines:
             place = self._place(record)
         client = self._texts.get(record.client) or self._text(record.client)
         taken = int(record.duration * 1e6)
-        more = self._more(record, slow) if record.trace_id or record.user_id or slow else ""
+        tells = record.trace_id or record.user_id or slow or record.db_queries
+        more = self._more(record, slow) if tells else ""
         return (
             f'{{"timestamp":"{text}{_DIGITS[micros // 1000]}{_DIGITS[micros % 1000]}Z","level":"{level}'
             f'{self._service},"request_id":"{request_id}","method":"{record.method}",{place[1]}{record.status}'
@@ -78,7 +79,12 @@ class QuickLines:
             more += f',"trace_id":{self._quote(record.trace_id)}'
         if record.span_id:
             more += f',"span_id":{self._quote(record.span_id)}'
-        return f'{more},"slow":true' if slow else more
+        if slow:
+            more += ',"slow":true'
+        if record.db_queries:
+            taken = int(record.db_seconds * 1e6)
+            more += f',"db_queries":{record.db_queries},"db_ms":{taken // 1000}.{_DIGITS[taken % 1000]}'
+        return more
 
 
 def _second(now: float) -> tuple[float, str]:

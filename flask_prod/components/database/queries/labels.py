@@ -29,20 +29,8 @@ _OF_KIND = {
     "delete": "DELETE",
 }
 _KEYWORDS = frozenset(
-    {
-        "SELECT",
-        "INSERT",
-        "UPDATE",
-        "DELETE",
-        "MERGE",
-        "WITH",
-        "CALL",
-        "COPY",
-        "CREATE",
-        "ALTER",
-        "DROP",
-        "TRUNCATE",
-    }
+    {"SELECT", "INSERT", "UPDATE", "DELETE", "MERGE", "WITH", "CALL", "COPY"}
+    | {"CREATE", "ALTER", "DROP", "TRUNCATE"}
 )
 _FIRST_WORD = re.compile(r"(?:\s|\(|;|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+([a-zA-Z]+)?", re.DOTALL)
 _MOST_READ = 4096

@@ -16,8 +16,8 @@ MOST = 10
 """So often a request may ask the same; once more is told."""
 
 _REMEDY = (
-    "Load them with the query that finds the parents: select(Parent).options(selectinload(Parent.children)), or ask "
-    "once with .where(Child.id.in_(ids))."
+    "Load them with the query that finds the parents: select(Parent).options(selectinload(Parent.children)), or "
+    "ask once with .where(Child.id.in_(ids))."
 )
 
 
@@ -39,7 +39,7 @@ class Repeats:
 
     def count(self, record: RequestRecord, statement: str, show: Callable[[], str]) -> None:
         """Count one query; *show* gives its text without values."""
-        seen: dict[str, Repeat] = record.db_statements
+        seen: dict[str, Repeat] | None = record.db_statements
         if seen is None:
             seen = record.db_statements = {}
         repeat = seen.get(statement)

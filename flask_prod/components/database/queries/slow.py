@@ -46,7 +46,7 @@ class _Told:
 
 
 class SlowQueries:
-    """Tells of queries that take *limit* seconds or more, twice a minute for each statement at most; 0 tells of none."""
+    """Tells of queries that take *limit* seconds or more, of each statement twice a minute at most; 0 of none."""
 
     def __init__(self, emit: Callable[[Event], None], limit: float) -> None:
         self.limit = limit or inf
