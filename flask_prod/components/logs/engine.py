@@ -79,8 +79,10 @@ class AppLog:
             record.request_id, record.method[:32], record.route, self._path(record), record.status,
             round(record.duration * 1000, 3), record.bytes_sent, shorten(record.client, _LONGEST_NAME),
             record.outcome, shorten(str(record.user_id or ""), _LONGEST_NAME), record.trace_id, record.span_id,
-            slow, record.db_queries, round(record.db_seconds * 1000, 3),
+            slow,
         )  # fmt: skip
+        if record.db_queries:
+            line.db_queries, line.db_ms = record.db_queries, round(record.db_seconds * 1000, 3)
         if record.error is not None:
             line.error, line.error_at = _name(record.error), _place(record.error)
         if record.extra:
