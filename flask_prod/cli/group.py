@@ -20,6 +20,7 @@ from flask_prod.core.kit import KitState, state_of
 
 BUILT_IN = {
     "config": "flask_prod.cli.config:config",
+    "drain-test": "flask_prod.cli.drain_test:drain_test",
     "first-start": "flask_prod.cli.first_start:first_start",
     "health": "flask_prod.cli.health:health",
     "settings": "flask_prod.cli.settings:settings",
@@ -114,8 +115,21 @@ def message_of(error: Exception) -> str:
 
 
 def _contributed(ctx: click.Context) -> dict[str, click.Command]:
-    contributions = load_state(ctx).contributions.values()
-    return {command.name or "": command for contribution in contributions for command in contribution.commands}
+    found: dict[str, click.Command] = {}
+    for contribution in load_state(ctx).contributions.values():
+        for command in contribution.commands:
+            name = command.name or ""
+            found[name] = _joined(found.get(name), command)
+    return found
+
+
+def _joined(before: click.Command | None, command: click.Command) -> click.Command:
+    """Return a group with the commands of both where several rooms contribute to one group, else the later one."""
+    if not isinstance(before, click.Group) or not isinstance(command, click.Group):
+        return command
+    commands = {**before.commands, **command.commands}
+    helps = [group.help for group in (before, command) if group.help]
+    return click.Group(before.name, commands=commands, help="\n\n".join(dict.fromkeys(helps)))
 
 
 def _why(error: Exception, info: ScriptInfo) -> str:

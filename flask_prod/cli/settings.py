@@ -8,6 +8,7 @@ import json
 import click
 
 from flask_prod.core.settings_doc import SectionDoc, built_in_sections, describe, to_markdown
+from flask_prod.server.budget import SurroundingsSettings
 from flask_prod.server.gunicorn import ServerSettings
 
 from .table import lines
@@ -28,7 +29,11 @@ def settings(prefixes: tuple[str, ...], markdown: bool, as_json: bool) -> None:
       flask prod settings CACHE
       flask prod settings --markdown > docs/settings.md
     """
-    everything = (*built_in_sections(), describe("server", ServerSettings))
+    everything = (
+        *built_in_sections(),
+        describe("server", ServerSettings),
+        describe("surroundings", SurroundingsSettings),
+    )
     sections = [section for one in everything if (section := _only(one, prefixes))]
     if markdown:
         click.echo(to_markdown(sections), nl=False)

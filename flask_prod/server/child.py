@@ -110,7 +110,7 @@ class Child:
 def kill_session(session: int) -> None:
     """Kill every process of a session, whatever process groups it has made."""
     for _ in range(10):
-        members = _members(session)
+        members = living_members(session)
         if not members:
             break
         for pid in members:
@@ -120,7 +120,7 @@ def kill_session(session: int) -> None:
         os.killpg(session, signal.SIGKILL)  # where there is no /proc, at least the group
 
 
-def _members(session: int) -> list[int]:
+def living_members(session: int) -> list[int]:
     """Return the living processes of a session; none where there is no /proc."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
