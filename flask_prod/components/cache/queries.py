@@ -11,7 +11,7 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import Connection, Engine, Select, Table, event
 from sqlalchemy.engine import Dialect, IteratorResult, Result
@@ -123,10 +123,13 @@ class Queries:
         self._backend = backend
         self._shapes: dict[Hashable, Shape] = {}
         self._addresses: WeakKeyDictionary[Engine, bytes] = WeakKeyDictionary()
+        self._followed: WeakSet[Engine] = WeakSet()
 
     def follow(self, engine: Engine, sessions: Any) -> None:
         """Watch what *engine* commits, and let the sessions of *sessions* take `cache_ttl` as an option."""
-        follow(engine, self.forget)
+        if engine not in self._followed:
+            self._followed.add(engine)
+            follow(engine, self.forget)
         event.listen(sessions, "after_begin", _remember)
         event.listen(sessions, "do_orm_execute", self._execute)
 

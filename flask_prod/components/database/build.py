@@ -6,25 +6,29 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask import Flask
-from sqlalchemy import Engine, event
+from sqlalchemy import URL, Engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 from flask_prod.core.component import Installed
 from flask_prod.core.errors import ConfigError, ProdKitError
-from flask_prod.core.ports import CounterPort
 
 from .answers import translate_errors
 from .engine import create_folder, default_url, parse_url
 from .engines import PRIMARY, Engines, Equip
+from .foreign import engines_of, give_address
 from .handle import AppDatabase
+from .parts import Parts
+from .pools.opening import opening
+from .pools.watch import Pools
 from .queries.measure import measure
 from .queries.telemetry import Telemetry
+from .replicas.replication import Replication
+from .replicas.session import RoutingSession
 from .settings import DatabaseSettings
+from .tenants.build import build_tenants
 
 
-def build_database(
-    app: Flask, settings: DatabaseSettings, kit: Installed, refused: CounterPort, telemetry: Telemetry
-) -> AppDatabase:
+def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, parts: Parts) -> AppDatabase:
     """Build the engine without connecting: a database that is down now does not prevent the start."""
     chosen = bool(settings.url)
     service = kit.service.service_name
@@ -32,14 +36,33 @@ def build_database(
     if chosen:
         create_folder(url)
 
-    sessions: sessionmaker[Session] = sessionmaker()
-    engines = Engines(settings, service, list(_equipment(kit, sessions, telemetry)))
-    engine = engines.open(url, PRIMARY)
+    sessions: sessionmaker[Session] = sessionmaker(class_=RoutingSession) if settings.replica_urls else sessionmaker()
+    pools = Pools(parts.pools, kit.emit)
+    equipment = [pools.equip, *_equipment(kit, sessions, parts.telemetry)]
+    engines = Engines(settings, service, equipment, lambda: engines_of(app))
+    theirs = _shared(app, url if chosen else None)
+    engine = engines.open(url, PRIMARY) if theirs is None else engines.adopt(theirs, PRIMARY)
+    if theirs is None and chosen:
+        give_address(app, url)
+    chosen = chosen or theirs is not None
     if not chosen:
         _create_folder_at_first_use(engine)
     sessions.configure(bind=engine)
-    translate_errors(app, refused)
-    return AppDatabase(engine, engines, sessions, chosen=chosen)
+    translate_errors(app, parts.refused)
+    database = AppDatabase(engine, engines, sessions, chosen=chosen)
+    if settings.replica_urls:
+        database.replication = Replication(app, settings, kit, database)
+    database.pools = pools
+    database.opening = opening(app, settings, kit, engine)
+    database.tenants = build_tenants(kit, settings, parts, database)
+    return database
+
+
+def _shared(app: Flask, url: URL | None) -> Engine | None:
+    """Return the default engine of a Flask-SQLAlchemy or its Lite that was there first: one database, one pool."""
+    found = engines_of(app)
+    theirs = found.get(None) or found.get("default")
+    return theirs if theirs is not None and url in (None, theirs.url) else None
 
 
 def _equipment(kit: Installed, sessions: sessionmaker[Session], telemetry: Telemetry) -> Iterator[Equip]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from flask import current_app, g, has_app_context
 from sqlalchemy import Engine, text
@@ -16,10 +17,21 @@ from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import current_state
 
 from .engines import Engines
+from .replicas.marks import FunctionT, Reading
+from .tenants.names import AddressOf, NameOf, TenantRules
+
+if TYPE_CHECKING:
+    from .pools.opening import Opening
+    from .pools.watch import Pools
+    from .replicas.replication import Replication
+    from .tenants.engine import Tenant, Tenants
 
 logger = logging.getLogger(__name__)
 
 _SESSION = "_flask_prod_session"
+
+AddressOfT = TypeVar("AddressOfT", bound=AddressOf)
+NameOfT = TypeVar("NameOfT", bound=NameOf)
 
 
 class AppDatabase:
@@ -31,6 +43,10 @@ class AppDatabase:
         self.engine = engine
         self.engines = engines
         self.session_factory = session_factory
+        self.tenants: Tenants | None = None
+        self.replication: Replication | None = None
+        self.pools: Pools | None = None
+        self.opening: Opening | None = None
         self._chosen = chosen
         self._closes_sessions = False
         self._inherited: list[object] = []
@@ -39,16 +55,19 @@ class AppDatabase:
     def session(self) -> Session:
         """The session of the current application context: made when first asked for, closed when the context ends.
 
-        Nothing is committed by itself: what was not committed is rolled back.
+        Nothing is committed by itself: what was not committed is rolled back. Where there are tenants it is the
+        session of the context's tenant.
         """
+        if self.tenants is not None:
+            return self.tenants.session
         session: Session | None = g.get(_SESSION)
         if session is None:
-            self._close_after_contexts(current_app.teardown_appcontext_funcs)
+            self.close_after_contexts()
             session = self.session_factory()
             setattr(g, _SESSION, session)
         return session
 
-    def _close_after_contexts(self, functions: list[Any]) -> None:
+    def close_after_contexts(self) -> None:
         """Have sessions closed from the first one on: applications that use none pay nothing for it.
 
         The list itself, since `teardown_appcontext` may only be called before the first request; in front, so that
@@ -56,10 +75,13 @@ class AppDatabase:
         """
         if not self._closes_sessions:
             self._closes_sessions = True
+            functions: list[Any] = current_app.teardown_appcontext_funcs
             functions.insert(0, self.close_session)
 
     def close_session(self, _error: BaseException | None = None) -> None:
         """End the session of the current context, if there is one; never raises, for other teardowns wait."""
+        if self.tenants is not None:
+            self.tenants.close_sessions()
         session: Session | None = g.pop(_SESSION, None)
         if session is None:
             return
@@ -84,19 +106,47 @@ class AppDatabase:
         pool = cast(QueuePool, self.engine.pool)
         return pool.checkedin() + pool.checkedout() > 0
 
+    def start(self) -> None:
+        """Take care of all engines that there are by now, and open connections in the background."""
+        self.engines.settle()
+        if self.opening is not None:
+            self.opening.start()
+
+    def tend(self) -> None:
+        """Do what pools need every few seconds."""
+        if self.pools is not None:
+            self.pools.tend(self.engines.held())
+
+    def page(self) -> Mapping[str, Any]:
+        """Return what there is to know of this process's pools."""
+        return self.pools.page(self.engines.held()) if self.pools is not None else {}
+
     def after_fork(self) -> None:
         """Go on without the parent's connections, and without its session, which stays open."""
         if has_app_context() and _SESSION in g:
             self._inherited.append(g.pop(_SESSION))
+        if self.tenants is not None:
+            self.tenants.after_fork()
+        if self.replication is not None:
+            self.replication.after_fork()
+        if self.opening is not None:
+            self.opening.after_fork()
         self.engines.after_fork()
 
     def close(self) -> None:
         """Close every idle connection."""
+        if self.replication is not None:
+            self.replication.close()
+        if self.opening is not None:
+            self.opening.stop()
         self.engines.close()
 
 
 class DatabaseFace:
     """`prod.db`: what it gives belongs to the current application."""
+
+    def __init__(self, rules: TenantRules | None = None) -> None:
+        self._rules = rules or TenantRules()
 
     @property
     def session(self) -> Session:
@@ -116,6 +166,46 @@ class DatabaseFace:
     def session_factory(self) -> sessionmaker[Session]:
         """Makes sessions that nobody closes for you: `with prod.db.session_factory.begin() as session:`."""
         return self._current.session_factory
+
+    @overload
+    def replica(self) -> Reading: ...
+
+    @overload
+    def replica(self, function: FunctionT) -> FunctionT: ...
+
+    def replica(self, function: FunctionT | None = None) -> FunctionT | Reading:
+        """Let reads of `prod.db.session` go to a replica: of a view below `@prod.db.replica`, or in a `with` block.
+
+        Works before any application exists, and changes nothing where there are no replicas.
+        """
+        return Reading() if function is None else Reading()(function)
+
+    def primary(self) -> Reading:
+        """Let reads of a `with` block within such a view go to the primary."""
+        return Reading(replica=False)
+
+    def tenant(self, name: str) -> Tenant:
+        """Return a tenant by its name: `.session`, `.session_factory` and `.engine` are its own.
+
+        UnknownTenant for a name that can be none, NotInstalled where DATABASE_TENANTS is off.
+        """
+        tenants = self._current.tenants
+        if tenants is None:
+            raise NotInstalled("There are no tenants: set DATABASE_TENANTS to schema or database.")
+        return tenants.tenant(name)
+
+    def tenant_url(self, function: AddressOfT) -> AddressOfT:
+        """Register what returns the address of a tenant's database by its name, None for one that is unknown."""
+        self._rules.address = function
+        return function
+
+    def tenant_of_request(self, function: NameOfT) -> NameOfT:
+        """Register what returns the name of the current request's tenant, None when it names none.
+
+        From then on `prod.db.session` is that tenant's; a request that names none gets an error, and no data.
+        """
+        self._rules.of_request = function
+        return function
 
     @property
     def _current(self) -> AppDatabase:
