@@ -9,6 +9,7 @@ from flask_prod.server.gunicorn import (
     child_exit,
     compose,
     on_exit,
+    on_reload,
     on_starting,
     post_fork,
     post_worker_init,
@@ -18,8 +19,8 @@ from flask_prod.server.gunicorn import (
 )
 
 __all__ = [
-    "child_exit", "on_exit", "on_starting", "post_fork", "post_worker_init", "pre_request", "when_ready",
-    "worker_exit",
+    "child_exit", "on_exit", "on_reload", "on_starting", "post_fork", "post_worker_init", "pre_request",
+    "when_ready", "worker_exit",
 ]  # fmt: skip
 
 globals().update(compose(globals()))

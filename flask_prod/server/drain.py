@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import mmap
 import signal
-import threading
 from collections.abc import Callable
 from typing import Any
-
-_PARTS = ("handle_term", "SIG_QUEUE", "log")
-"""What is asked of gunicorn's master; they are not documented, so their absence must not do harm."""
 
 
 class Flag:
@@ -40,32 +36,24 @@ class Drain:
         self.seconds = seconds
         self._server = server
         self._stop: Callable[[], None] = server.handle_term
-        self._timer: threading.Timer | None = None
+        self._begun = False
 
     def on_term(self) -> None:
         """Begin the drain; once it has begun, or when there is to be none, stop."""
         self.flag.raise_()
-        if self._timer is not None or self.seconds <= 0:
+        if self._begun or self.seconds <= 0:
             self._end()
             return
+        self._begun = True
         self._server.log.info("Draining for %g s: not ready any more, requests are still taken", self.seconds)
-        self._timer = threading.Timer(self.seconds, self._server.SIG_QUEUE.put_nowait, (signal.SIGTERM,))
-        self._timer.daemon = True
-        self._timer.start()
+        # Not a thread, since workers may be forked meanwhile.
+        queue = self._server.SIG_QUEUE
+        signal.signal(signal.SIGALRM, lambda *_: queue.put_nowait(signal.SIGTERM))
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
     def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
         # While gunicorn waits for its workers it hears of SIGINT and SIGQUIT only.
         queue = self._server.SIG_QUEUE
         signal.signal(signal.SIGTERM, lambda *_: queue.put_nowait(signal.SIGQUIT))
         self._stop()
-
-
-def install(server: Any, seconds: float) -> Drain | None:
-    """Let *server*, gunicorn's master, drain before it stops; None where this gunicorn cannot be taught to."""
-    if not all(hasattr(server, part) for part in _PARTS):
-        return None
-    drain = Drain(server, seconds)
-    server.handle_term = drain.on_term  # looked up by name when a signal is handled
-    return drain

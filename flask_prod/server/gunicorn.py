@@ -28,8 +28,9 @@ from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import find_sources
 from flask_prod.core.values import Duration
 
-from . import connections, drain, multiprocess
+from . import connections, master, multiprocess, post
 from .cpus import available_cpus
+from .wire import READY, WORN
 
 logger = logging.getLogger(__name__)
 
@@ -176,33 +177,43 @@ def on_starting(server: Server) -> None:
 
 
 def when_ready(server: Any) -> None:
-    """In the master, before the first worker: let SIGTERM begin a drain."""
-    server.prod_drain = drain.install(server, read_server_settings().drain_seconds)
-    if server.prod_drain is None:
-        server.log.warning("This gunicorn cannot be taught to drain: on SIGTERM it stops at once.")
+    """In the master, before the first worker: teach it to drain, and to reload with care."""
+    server.prod = master.install(server, read_server_settings().drain_seconds)
+    if server.prod is None:
+        server.log.warning("This gunicorn cannot be taught to drain, nor to try code before a reload.")
+
+
+def on_reload(server: Any) -> None:
+    """In the master, when settings were read again."""
+    if server.prod is not None:
+        server.prod.drain.seconds = read_server_settings().drain_seconds
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """In a new worker: take up the flag that the master raises at SIGTERM."""
-    found = getattr(server, "prod_drain", None)
-    worker.prod_draining = found.flag if found is not None else _never
+    """In a new worker: take up what it shares with the master."""
+    worker.prod = post.take(getattr(server, "prod", None), worker)
 
 
 def post_worker_init(worker: Any) -> None:
     """In a worker that has loaded the application: start the kit's background work, and set its objects aside."""
     connections.watch(worker)
-    _be_unready_when(getattr(worker, "prod_draining", _never))
+    _be_unready_when(worker.prod.draining)
     for lifecycle in alive():
         lifecycle.start()
     # The first full collection would otherwise walk through all that was loaded, in the middle of some request.
     gc.collect()
     gc.freeze()
+    worker.prod.tell(READY)
 
 
 def pre_request(worker: Any, req: Any) -> None:
-    """Before each request: during the drain its answer says `Connection: close`."""
-    if worker.prod_draining():
+    """Before each request: count it, and let its answer say `Connection: close` during the drain."""
+    own: post.Post = worker.prod
+    if own.draining():
         req.should_close = _always  # the only way: gunicorn drops a header that the application sets
+    if worker.nr >= own.limit:
+        own.limit = math.inf
+        own.tell(WORN)
 
 
 def worker_exit(server: object, worker: Worker) -> None:
@@ -227,7 +238,7 @@ def on_exit(server: Server) -> None:
     _close_all()
 
 
-OPENING = (on_starting, when_ready, post_fork, post_worker_init, pre_request)
+OPENING = (on_starting, when_ready, on_reload, post_fork, post_worker_init, pre_request)
 """Called before the user's hook of the same name."""
 
 CLOSING = (worker_exit, child_exit, on_exit)
@@ -262,7 +273,7 @@ def _chained(ours: Hook, theirs: Hook | None) -> Hook:
             second(server, worker)
 
     # gunicorn counts the arguments of a hook before it takes it.
-    return one if ours in (on_starting, when_ready, post_worker_init, on_exit) else two
+    return one if ours in (on_starting, when_ready, on_reload, post_worker_init, on_exit) else two
 
 
 def _be_unready_when(draining: Callable[[], bool]) -> None:
@@ -270,10 +281,6 @@ def _be_unready_when(draining: Callable[[], bool]) -> None:
         health = lifecycle.handle("health")
         if health is not None:
             health.drain_when(draining)
-
-
-def _never() -> bool:
-    return False
 
 
 def _always() -> bool:

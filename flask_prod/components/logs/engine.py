@@ -151,6 +151,9 @@ class AppLog:
         moment = datetime.fromtimestamp(entry.created, UTC)
         line = self._line(moment, entry.levelname.lower(), _message(entry), entry.name)
         fields = _fields(entry)
+        if str(fields.get("event", "")).startswith("prod."):  # of a process without an application
+            line.event = str(fields["event"])
+            fields = {key: value for key, value in fields.items() if key != "event"}
         if fields:
             line.fields = redact(fields)
         if entry.exc_info and entry.exc_info[1] is not None:
