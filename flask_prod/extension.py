@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flask_prod.components.jobs import JobsFace, Task
     from flask_prod.components.logs import ServiceLog
     from flask_prod.components.metrics import MetricsFace
+    from flask_prod.components.migrations import Migrations
     from flask_prod.components.ratelimit import Count, ProdLimiter
     from flask_prod.components.tracing import TracingFace, UserSpan
     from flask_prod.components.usage import UsageFace
@@ -70,6 +71,11 @@ class ProdKit(Kit):
     def db(self) -> DatabaseFace:
         """The database: SQLAlchemy's engine, and a session per request, job or application context."""
         return cast("DatabaseFace", self.get("database"))
+
+    @property
+    def migrations(self) -> Migrations:
+        """Migrations of the current application's database, by Alembic."""
+        return cast("Migrations", self.get("migrations"))
 
     @property
     def jobs(self) -> JobsFace:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 import click
 from flask import Flask, abort, current_app
 from flask.cli import with_appcontext
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from flask_prod import ProdKitError
+from flask_prod.components.migrations import MigrationError
 
 from .accounts import SHORTEST_PASSWORD, create_user, hash_password
 from .extensions import prod
@@ -23,58 +19,21 @@ from .jobs import send_pending
 from .seed import seed, seed_demo_admin
 from .settings import shop_settings
 
-MIGRATIONS = Path(__file__).parent / "migrations"
 
-_LOCK = 7_309_414
-"""The number of the advisory lock on PostgreSQL; any number that nobody else takes in this database."""
-
-
-class MigrationFailed(Exception):
-    """A migration did not go through; the database is as it was before."""
-
-
-def prepare_database(engine: Engine, migrations: Path) -> int:
+def prepare_database() -> int:
     """Upgrade the database and fill a new shop; return how many products were added.
 
-    All in one transaction that one process at a time can hold: run it as often as you like, by as many as you
-    like. MigrationFailed when a migration does not go through.
+    One process at a time does so: run it as often as you like, by as many as you like. MigrationError when a
+    migration does not go through.
     """
-    with _alone(engine) as connection:
-        _upgrade(connection, migrations)
-        with Session(connection) as session:
+    with prod.migrations.alone() as run:
+        run.upgrade(allow_destructive=True)  # 0002 drops what its predecessor kept for nobody
+        with Session(run.connection) as session:
             added = seed(session)
             if shop_settings().environment == "development":
                 seed_demo_admin(session, hash_password)
-            session.commit()  # to the connection's transaction, which ends below
+            session.commit()
     return added
-
-
-@contextmanager
-def _alone(engine: Engine) -> Iterator[Connection]:
-    """Begin a transaction and wait until no other process is in here."""
-    with engine.begin() as connection:
-        if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-        else:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
-        yield connection
-
-
-def _upgrade(connection: Connection, migrations: Path) -> None:
-    # Imported here: serving processes need no Alembic, and it takes a while to import.
-    logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it greets with a dozen lines
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except (DBAPIError, CommandError) as error:
-        raise MigrationFailed(str(getattr(error, "orig", error)).partition("\n")[0]) from error
 
 
 def require_database() -> None:
@@ -98,11 +57,11 @@ def prepare_command() -> None:
       flask --app sample_app prepare
     """
     try:
-        added = prepare_database(prod.db.engine, MIGRATIONS)
-    except MigrationFailed as error:
+        added = prepare_database()
+    except MigrationError as error:
         raise click.ClickException(
-            f"The database could not be upgraded: {error}\nNothing was changed. Correct the migration, or restore "
-            "the version of the shop that this database belongs to, and run `flask prepare` again."
+            f"The database could not be upgraded: {error}\nCorrect the migration, or restore the version of the "
+            "shop that this database belongs to, and run `flask prepare` again."
         ) from error
     except (DBAPIError, ProdKitError) as error:
         reason = str(getattr(error, "orig", error)).partition("\n")[0]

@@ -31,6 +31,7 @@ BUILT_IN = {
     "ratelimit": "flask_prod.components.ratelimit:RateLimit",
     "cache": "flask_prod.components.cache:ResponseCache",
     "database": "flask_prod.components.database:Database",
+    "migrations": "flask_prod.components.migrations:MigrationsRoom",
     "jobs": "flask_prod.components.jobs:Jobs",
     "health": "flask_prod.components.health:Health",
 }

@@ -1,0 +1,119 @@
+"""Which statements of SQL destroy data: read from the text alone, so that `op.execute` hides nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+TypeOf = Callable[[str, str], "str | None"]
+"""The type that a column of a table has now; None for one that is not there yet."""
+
+_NAME = r"((?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\])(?:\.(?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\]))*)"
+_FLAGS = re.IGNORECASE | re.DOTALL
+_NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_SPACE = re.compile(r"\s+")
+
+_WHOLE = (
+    (re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops the table {}"),
+    (re.compile(rf"\bDROP\s+(?:SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops all of {}"),
+    (re.compile(rf"\bDROP\s+SEQUENCE\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops the sequence {}"),
+    (re.compile(rf"\bTRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?{_NAME}", _FLAGS), "empties the table {}"),
+    (re.compile(rf"\bDELETE\s+FROM\s+(?:ONLY\s+)?{_NAME}", _FLAGS), "deletes rows of {}"),
+    (
+        re.compile(rf"\bDROP\s+(?:\w+\s+)+?(?:IF\s+EXISTS\s+)?{_NAME}\s+CASCADE\b", _FLAGS),
+        "drops what depends on {}",
+    ),
+)
+_ALTER = re.compile(rf"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?{_NAME}\s+(.*)", _FLAGS)
+_KEPT = r"(?:CONSTRAINT|INDEX|KEY|PRIMARY|FOREIGN|CHECK|DEFAULT|NOT|IDENTITY|EXPRESSION|PARTITION)\b"
+_COLUMN = re.compile(
+    rf"\bDROP\s+(?:COLUMN\s+(?:IF\s+EXISTS\s+)?|(?:IF\s+EXISTS\s+)?(?!{_KEPT}|COLUMN\b|IF\b)){_NAME}", _FLAGS
+)
+_TYPE = re.compile(
+    rf"\bALTER\s+(?:COLUMN\s+)?{_NAME}\s+(?:SET\s+DATA\s+)?TYPE\s+([^,(]+(?:\([^)]*\)[^,]*)?)", _FLAGS
+)
+_MYSQL_TYPE = re.compile(
+    rf"\b(?:MODIFY\s+(?:COLUMN\s+)?|CHANGE\s+(?:COLUMN\s+)?(?={_NAME}\s+)){_NAME}\s+(?:{_NAME}\s+)?"
+    r"([A-Za-z]+(?:\s*\([^)]*\))?)", _FLAGS,
+)  # fmt: skip
+_AFTER_TYPE = re.compile(r"\s+(?:USING|COLLATE|NOT\s+NULL|NULL|DEFAULT)\b.*", _FLAGS)
+_BATCH = "_alembic_tmp_"
+
+
+def statements(script: str) -> Iterator[str]:
+    """Yield the statements of a script, without comments and with empty literals."""
+    for statement in _NOISE.sub(lambda match: "''" if match[0].startswith("'") else " ", script).split(";"):
+        if statement.strip():
+            yield _SPACE.sub(" ", statement).strip()
+
+
+def dangers(statement: str, type_of: TypeOf, version_table: str = "alembic_version") -> Iterator[str]:
+    """Yield what a statement destroys, in a few words each; nothing for one that keeps all data."""
+    for pattern, words in _WHOLE:
+        for match in pattern.finditer(statement):
+            name = plain(match[1])
+            if name.rpartition(".")[2] != version_table and not name.startswith(_BATCH):
+                yield words.format(name)
+    for match in _ALTER.finditer(statement):
+        table = plain(match[1])
+        yield from (f"drops the column {table}.{plain(found[1])}" for found in _COLUMN.finditer(match[2]))
+        yield from _type_changes(table, match[2], type_of)
+
+
+def _type_changes(table: str, actions: str, type_of: TypeOf) -> Iterator[str]:
+    found = [(match[1], match[2]) for match in _TYPE.finditer(actions)]
+    found += [(match[1] or match[2], match[4]) for match in _MYSQL_TYPE.finditer(actions)]
+    for column, new in found:
+        before, after = type_of(table, plain(column)), _AFTER_TYPE.sub("", new).strip()
+        if before is not None and loses(before, after):
+            yield f"changes {table}.{plain(column)} from {before} to {after}, which may lose data"
+
+
+def plain(name: str) -> str:
+    """Return a name without its quotes."""
+    return re.sub(r"[\"`\[\]]", "", name)
+
+
+_ALIASES = {
+    "CHARACTER VARYING": "VARCHAR", "CHARACTER": "CHAR", "INT": "INTEGER", "INT4": "INTEGER", "INT8": "BIGINT",
+    "INT2": "SMALLINT", "DECIMAL": "NUMERIC", "DOUBLE": "DOUBLE PRECISION", "FLOAT8": "DOUBLE PRECISION",
+    "BOOL": "BOOLEAN", "TIMESTAMP WITHOUT TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE",
+    "NVARCHAR": "VARCHAR", "DATETIME": "TIMESTAMP", "JSONB": "JSON",
+}  # fmt: skip
+_RANKS = {"SMALLINT": 2, "INTEGER": 4, "BIGINT": 8, "REAL": 4, "FLOAT": 8, "DOUBLE PRECISION": 8}
+_INTEGERS = ("SMALLINT", "INTEGER", "BIGINT")
+_TEXTS = ("VARCHAR", "CHAR", "TEXT")
+_ANY_LENGTH = 10**9
+
+
+def loses(before: str, after: str) -> bool:
+    """Tell whether values of type *before* may not fit *after*; what is not known to fit does not."""
+    (old, old_size), (new, new_size) = _parsed(before), _parsed(after)
+    if new in _TEXTS and new != "CHAR" and not new_size:
+        return False  # everything has a text
+    if old in _TEXTS and new in _TEXTS:
+        return _length(old, old_size) > _length(new, new_size)
+    if new == "NUMERIC" and (old == "NUMERIC" or old in _INTEGERS):
+        return bool(new_size) and (old in _INTEGERS or _numeric_loses(old_size, new_size))
+    if old in _RANKS and new in _RANKS and (old in _INTEGERS) == (new in _INTEGERS):
+        return _RANKS[old] > _RANKS[new]
+    return (old, old_size) != (new, new_size)
+
+
+def _parsed(kind: str) -> tuple[str, tuple[int, ...]]:
+    sizes = tuple(int(number) for number in re.findall(r"\d+", "".join(re.findall(r"\(([^)]*)\)", kind))))
+    name = _SPACE.sub(" ", re.sub(r"\([^)]*\)", " ", kind)).strip().upper()
+    return _ALIASES.get(name, name), sizes
+
+
+def _length(name: str, size: tuple[int, ...]) -> int:
+    if name == "CHAR":
+        return size[0] if size else 1
+    return size[0] if size else _ANY_LENGTH
+
+
+def _numeric_loses(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    if not old:
+        return True
+    (digits, scale), (new_digits, new_scale) = (*old, 0)[:2], (*new, 0)[:2]
+    return new_scale < scale or new_digits - new_scale < digits - scale
