@@ -36,7 +36,8 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, parts
     if chosen:
         create_folder(url)
 
-    sessions: sessionmaker[Session] = sessionmaker(class_=RoutingSession) if settings.replica_urls else sessionmaker()
+    kind = RoutingSession if settings.replica_urls else Session
+    sessions: sessionmaker[Session] = sessionmaker(class_=kind)
     pools = Pools(parts.pools, kit.emit)
     equipment = [pools.equip, *_equipment(kit, sessions, parts.telemetry)]
     engines = Engines(settings, service, equipment, lambda: engines_of(app))

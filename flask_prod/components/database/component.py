@@ -67,11 +67,13 @@ class Database(Component[DatabaseSettings, "AppDatabase | Later"]):
             _build_at_first_error(app, later)
         gate = Gate("OPS_TOKEN", kit.service.ops_token, kit.emit)
         page = PoolPage(gate, lambda: later.page() if later.built is not None else {"pools": []})
+        replicas = later.built.replication if later.built is not None else None
         return Contribution(
             handle=later.built or later,
+            headers=replicas.stickiness.tell if replicas is not None else None,
             steps=(Step(Stage.IDENTITY, page.ask, PATH),) if kit.service.ops_token else (),
             operational=(PATH,) if kit.service.ops_token else (),
-            checks=(Check("database", lambda: _look(later)),),
+            checks=(Check("database", lambda: _look(later)), *(replicas.checks() if replicas is not None else ())),
             observe=observe,
             start=lambda: _begin(later),
             periodic=(Periodic("database pools", EVERY, lambda: _tend(later)),),
@@ -112,4 +114,4 @@ def _build_at_first_error(app: Flask, later: Later) -> None:
             later.build().start()
         return handle(error)
 
-    app.handle_user_exception = build_and_handle  # type: ignore[method-assign]
+    app.handle_user_exception = build_and_handle  # type: ignore

@@ -109,6 +109,8 @@ class AppDatabase:
     def start(self) -> None:
         """Take care of all engines that there are by now, and open connections in the background."""
         self.engines.settle()
+        if self.replication is not None:
+            self.replication.start()
         if self.opening is not None:
             self.opening.start()
 
@@ -116,6 +118,8 @@ class AppDatabase:
         """Do what pools need every few seconds."""
         if self.pools is not None:
             self.pools.tend(self.engines.held())
+        if self.replication is not None:
+            self.replication.tend()
 
     def page(self) -> Mapping[str, Any]:
         """Return what there is to know of this process's pools."""
@@ -174,7 +178,7 @@ class DatabaseFace:
     def replica(self, function: FunctionT) -> FunctionT: ...
 
     def replica(self, function: FunctionT | None = None) -> FunctionT | Reading:
-        """Let reads of `prod.db.session` go to a replica: of a view below `@prod.db.replica`, or in a `with` block.
+        """Let reads of `prod.db.session` go to a replica: of a view under this decorator, or of a `with` block.
 
         Works before any application exists, and changes nothing where there are no replicas.
         """

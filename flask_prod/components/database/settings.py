@@ -27,16 +27,16 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     """Addresses of read-only copies of it, which reads that are marked for a replica go to."""
 
     replica_choice: Literal["round-robin", "least-busy"] = "round-robin"
-    """How one of several replicas is chosen: in turn, or the one with the fewest queries of this process under way."""
+    """How one of several replicas is chosen: in turn, or the one that this process has the fewest queries on."""
 
     replica_max_lag: Duration = 3.0
     """A replica that is further behind takes no reads until it has caught up; told on PostgreSQL."""
 
     sticky_seconds: Duration = 5.0
-    """How long a client that has written reads from the primary, unless a replica has what it wrote before that."""
+    """How long a client that wrote reads from the primary, unless a replica has what it wrote before that."""
 
     max_open_conns: Annotated[int, Meta(ge=1, le=1000)] = 10
-    """How many connections one process may hold, opened while requests wait for one: eight threads, and two more."""
+    """How many connections one process may hold, opened while requests wait: eight threads, and two more."""
 
     max_idle_conns: Annotated[int, Meta(ge=1, le=1000)] = 8
     """How many of them stay open when nobody needs them; more than DATABASE_MAX_OPEN_CONNS means all."""
@@ -57,7 +57,7 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     """How long one statement may run before it ends with 504, except on SQLite; 0 leaves it to the server."""
 
     tls: Literal["disable", "prefer", "require", "verify-ca", "verify-full"] | None = None
-    """Whether connections are encrypted, and whose certificate is accepted; empty leaves it to address and driver."""
+    """Whether connections are encrypted, and which certificate is accepted; empty leaves it to the driver."""
 
     tls_ca: str = ""
     """The file with the certificates that may have signed the server's; empty takes those of the system."""
@@ -92,13 +92,13 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
             yield "DATABASE_REPLICA_URLS names copies of a database that DATABASE_URL must name."
         if self.replica_urls and self.sticky_seconds < self.replica_max_lag + 1:
             yield (
-                "DATABASE_STICKY_SECONDS must be at least a second more than DATABASE_REPLICA_MAX_LAG: a client would "
-                "not see what it has just written."
+                "DATABASE_STICKY_SECONDS must be at least a second more than DATABASE_REPLICA_MAX_LAG: a client "
+                "would not see what it has just written."
             )
         if self.tls == "verify-ca" and not self.tls_ca:
             yield "DATABASE_TLS=verify-ca needs DATABASE_TLS_CA, the file with the authority's certificate."
         if (self.tls_ca or self.tls_cert or self.tls_key) and self.tls in (None, "disable"):
-            yield "DATABASE_TLS_CA, _CERT and _KEY have no effect: set DATABASE_TLS to verify-full or another mode."
+            yield "DATABASE_TLS_CA, _CERT and _KEY have no effect: set DATABASE_TLS, best to verify-full."
         for key, path in (("CA", self.tls_ca), ("CERT", self.tls_cert), ("KEY", self.tls_key)):
             if path and not os.access(path, os.R_OK):
                 yield f"DATABASE_TLS_{key} names {path}, which is no file that can be read."
