@@ -20,6 +20,11 @@ _QUERY_CANCELED = "57014"
 """The SQLSTATE of PostgreSQL for a statement that ran into statement_timeout."""
 
 _SQLITE_BUSY = 5
+_MYSQL_TOO_LONG = (1969, 3024)
+"""MariaDB's max_statement_time and MySQL's max_execution_time are over."""
+
+_MYSQL_LOCKED = 1205
+"""innodb_lock_wait_timeout is over."""
 
 
 def translate_errors(app: Flask, counter: CounterPort) -> None:
@@ -46,13 +51,20 @@ def explain(error: Exception) -> tuple[str, HTTPException] | None:
         return "pool", ServiceUnavailable("All database connections are in use.", retry_after=RETRY_AFTER)
     if not isinstance(error, DBAPIError):
         return None
-    if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED:
+    number = _mysql_number(error)
+    if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED or number in _MYSQL_TOO_LONG:
         return "statement", GatewayTimeout("A database query took too long.")
     if _is_outage(error):
         return "server", ServiceUnavailable("The database cannot be reached.", retry_after=RETRY_AFTER)
-    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY:
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY or number == _MYSQL_LOCKED:
         return "locked", ServiceUnavailable("The database is busy.", retry_after=RETRY_AFTER)
     return None
+
+
+def _mysql_number(error: DBAPIError) -> int:
+    """Return the number of MySQL's error, 0 for what others say."""
+    first = error.orig.args[0] if error.orig is not None and error.orig.args else 0
+    return first if isinstance(first, int) else 0
 
 
 def _is_outage(error: DBAPIError) -> bool:

@@ -11,7 +11,8 @@ from sqlalchemy.pool import StaticPool
 
 from flask_prod.core.errors import ConfigError, MissingExtra
 
-from . import sqlite
+from . import dialects, sqlite
+from .dialects import connect_args
 from .pools.adaptive import AdaptivePool
 from .settings import DatabaseSettings
 
@@ -24,15 +25,13 @@ _ALIASES = {"postgres": "postgresql", "mysql": "mysql+pymysql", "mariadb": "mari
 _EXTRAS = {"psycopg": "postgres", "pymysql": "mysql"}
 
 
-def parse_url(text: str) -> URL:
+def parse_url(text: str, key: str = "DATABASE_URL") -> URL:
     """Return *text* as an address; ConfigError when it is none, without showing it: it may hold a password."""
     try:
         url = make_url(text.strip())
     except (exc.ArgumentError, ValueError):
         raise ConfigError(
-            [
-                "DATABASE_URL must be an address such as postgresql://user:password@host:5432/name or sqlite:////path."
-            ]
+            [f"{key} must be an address such as postgresql://user:password@host:5432/name or sqlite:////path."]
         ) from None
     return url.set(drivername=_ALIASES.get(url.drivername, url.drivername))
 
@@ -50,7 +49,7 @@ def build_engine(url: URL, settings: DatabaseSettings, name: str, **given: Any) 
     """
     options = _dialect_options(url, settings, name)
     if options.get("poolclass") is not StaticPool:
-        options |= _pool_options(settings)
+        options |= pool_options(settings)
     arguments = {**options.pop("connect_args", {}), **given.pop("connect_args", {})}
     options |= {"pool_pre_ping": True, "hide_parameters": True, "connect_args": arguments, **given}
     try:
@@ -62,6 +61,7 @@ def build_engine(url: URL, settings: DatabaseSettings, name: str, **given: Any) 
 
     if url.get_backend_name() == "sqlite":
         sqlite.prepare(engine)
+    dialects.prepare(engine, settings)
     return engine
 
 
@@ -84,7 +84,8 @@ def _unwritable(path: Path, why: str) -> str:
     return f"The SQLite file {path} cannot be written ({why}): set DATABASE_URL to a place that can."
 
 
-def _pool_options(settings: DatabaseSettings) -> dict[str, Any]:
+def pool_options(settings: DatabaseSettings) -> dict[str, Any]:
+    """Return what `create_engine` is told of the pool."""
     kept = min(settings.max_idle_conns, settings.max_open_conns)
     return {
         "poolclass": AdaptivePool,
@@ -97,32 +98,9 @@ def _pool_options(settings: DatabaseSettings) -> dict[str, Any]:
 
 
 def _dialect_options(url: URL, settings: DatabaseSettings, name: str) -> dict[str, Any]:
-    backend = url.get_backend_name()
-    if backend == "sqlite":
+    if url.get_backend_name() == "sqlite":
         return sqlite.options(url)
-    if backend == "postgresql":
-        return {"connect_args": _postgresql(url, settings, name)}
-    if backend in ("mysql", "mariadb"):
-        return {"connect_args": {"connect_timeout": max(1, round(settings.connect_timeout))}}
-    return {}
-
-
-def _postgresql(url: URL, settings: DatabaseSettings, name: str) -> dict[str, Any]:
-    given: dict[str, Any] = {
-        "connect_timeout": max(2, round(settings.connect_timeout)),  # libpq takes 1 for 2
-        "application_name": name,
-        # A peer that vanished without a word is noticed within 10 s, where the system's default is two hours.
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 2,
-        "tcp_user_timeout": 10_000,
-    }
-    arguments = {key: value for key, value in given.items() if key not in url.query}
-    options = str(url.query.get("options", ""))
-    if settings.statement_timeout and "statement_timeout" not in options:
-        milliseconds = max(1, round(settings.statement_timeout * 1000))
-        arguments["options"] = f"{options} -c statement_timeout={milliseconds}".strip()
-    return arguments
+    return {"connect_args": connect_args(url, settings, name)}
 
 
 def _missing(url: URL, error: ImportError) -> ConfigError:

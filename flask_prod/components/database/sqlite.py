@@ -19,6 +19,11 @@ def is_file(url: URL) -> bool:
     return name not in ("", ":memory:") and "mode=memory" not in name and url.query.get("mode") != "memory"
 
 
+def is_file_of(url: URL) -> bool:
+    """Tell whether *url* names a file of SQLite by its plain path."""
+    return url.get_backend_name() == "sqlite" and is_file(url) and not (url.database or "").startswith("file:")
+
+
 def path_of(url: URL) -> Path:
     """Return the file that *url* names."""
     return Path((url.database or "").removeprefix("file:").split("?", 1)[0])

@@ -1,0 +1,100 @@
+"""What a process does in the background when it begins to serve: open connections, and count them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from flask import Flask
+from sqlalchemy import Engine
+
+from flask_prod.core.component import Event, Installed
+from flask_prod.core.kit import state_of
+from flask_prod.core.run_dir import Leader, run_dir
+
+from ..settings import DatabaseSettings
+from . import capacity
+from .adaptive import AdaptivePool
+
+logger = logging.getLogger(__name__)
+
+_GOODBYE = 1.0
+"""Seconds that the end of a process waits for a connection that is being opened just then."""
+
+
+class Opening:
+    """Does both once per process, in a thread of its own; a failure is for requests and health checks to tell."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        leader: Leader,
+        judge: Callable[[capacity.Room], Event | None],
+        *,
+        warm: bool,
+        checks: bool,
+    ) -> None:
+        self._engine = engine
+        self._leader = leader
+        self._judge = judge
+        self._warm = warm
+        self._checks = checks
+        self.emit: Callable[[Event], None] = lambda event: None
+        self.name = ""
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew in a child, which has no thread yet."""
+        self._leader.resign()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        if self._warm or self._checks:
+            self._thread = threading.Thread(target=self._run, name="flask-prod-database-opening", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End it, waiting a second at most."""
+        self._stop.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(_GOODBYE)
+        self._leader.resign()
+
+    def _run(self) -> None:
+        try:
+            if self._checks and self._leader.leads():
+                self._look()
+            pool = self._engine.pool
+            if self._warm and isinstance(pool, AdaptivePool):
+                pool.fill(self._stop)
+        except Exception as error:
+            logger.info("The database was not reached when the process began to serve (%s).", type(error).__name__)
+
+    def _look(self) -> None:
+        room = capacity.ask(self._engine, self.name)
+        told = self._judge(room) if room is not None else None
+        if told is not None:
+            self.emit(told)
+
+
+def opening(app: Flask, settings: DatabaseSettings, kit: Installed, engine: Engine) -> Opening | None:
+    """Return what is to be done for the primary; None where there is no server."""
+    if engine.dialect.name == "sqlite":
+        return None
+
+    def judge(room: capacity.Room) -> Event | None:
+        return capacity.judge(settings, room, capacity.web_processes(), _job_workers(app))
+
+    leader = Leader(run_dir(kit.service, app.root_path), "database-capacity")
+    made = Opening(engine, leader, judge, warm=settings.warm_up, checks=kit.service.production)
+    made.emit, made.name = kit.emit, kit.service.service_name
+    return made
+
+
+def _job_workers(app: Flask) -> int:
+    """Return how many job workers there are, as far as this service's settings say so."""
+    rows = state_of(app).settings.rows
+    return next((int(str(row.value)) for row in rows if row.key == "JOBS_WORKERS" and row.origin != "default"), 0)
