@@ -52,9 +52,7 @@ class SchemaEngine(OptionEngine):
         return connection
 
     def _bind(self, connection: PoolProxiedConnection) -> None:
-        info = connection.record_info
-        if info is not None:
-            info[_BOUND] = self._path
+        connection.info[_BOUND] = self._path
         with _outside_of_transaction(connection.dbapi_connection) as cursor:
             cursor.execute(_BIND, (self._path, self._path))
             path, exists = cursor.fetchone()
