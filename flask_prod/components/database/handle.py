@@ -166,6 +166,13 @@ class DatabaseFace:
         """The engine of the current application."""
         return self._current.engine
 
+    def adopt(self, engine: Engine) -> Engine:
+        """Take care of an engine that the application made: its pool, time limits, forks, metrics and end.
+
+        What its owner set is kept. Call it once, in the application's context, before the engine is used.
+        """
+        return self._current.engines.adopt(engine)
+
     @property
     def session_factory(self) -> sessionmaker[Session]:
         """Makes sessions that nobody closes for you: `with prod.db.session_factory.begin() as session:`."""
