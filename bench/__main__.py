@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cache import memory_hit, redis_hit, tiered_hit
+from bench.concurrency import concurrency
 from bench.jobs import jobs
 from bench.measure import (
     NAMES,
@@ -47,6 +48,9 @@ GROUPS = (
     "jobs",
     "import",
 )
+LONG = ("concurrency.10k",)
+"""Those that run only when they are named."""
+
 FLOOR = Path(__file__).parent / "floor.json"
 PLAY = 1.05
 """By how much a ratio may exceed its floor: callgrind repeats itself to about 1 %."""
@@ -55,7 +59,8 @@ PLAY = 1.05
 def main() -> None:
     """Run what was asked for and show it."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"beginnings of {', '.join(GROUPS)}; or rooms")
+    names = ", ".join((*GROUPS, *LONG))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"beginnings of {names}; or rooms")
     parser.add_argument("--gate", action="store_true", help="only count, and compare with the floor")
     asked = parser.parse_args()
 
@@ -115,7 +120,7 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
         if environ is not None and "request" in wanted:
             yield from _request(f"request.{store}", environ, gated)
         if environ is not None and "throughput" in wanted and not gated:
-            yield _throughput(f"throughput.{store}", environ)
+            yield _noted(f"throughput.{store}", throughput(environ), "requests/s")
     if "request.traced".startswith(beginnings):
         yield from _request("request.traced", surround.traced(), gated)
     if "cache.page".startswith(beginnings):
@@ -126,6 +131,8 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
         yield from jobs()
     if "import".startswith(beginnings):
         yield from _imports(surround.memory(), gated)
+    if set(LONG) & set(beginnings):
+        yield _noted("concurrency.10k", concurrency(surround.redis()), "KB")
 
 
 def _request(name: str, environ: Environ, gated: bool) -> Iterator[Row]:
@@ -169,12 +176,11 @@ def _hits(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]
         yield _row(name, hit(url), "us")
 
 
-def _throughput(name: str, environ: Environ) -> Row:
-    found = throughput(environ)
+def _noted(name: str, found: tuple[Figures, str] | str, unit: str) -> Row:
     if isinstance(found, str):
         return {"name": name, "note": found}
-    rates, told = found
-    return {**_row(name, rates, "requests/s"), "note": told}
+    figures, told = found
+    return {**_row(name, figures, unit), "note": told}
 
 
 def _row(name: str, figures: Figures, unit: str) -> Row:

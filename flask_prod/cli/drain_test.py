@@ -15,10 +15,11 @@ import click
 from flask.cli import ScriptInfo
 
 from flask_prod.core.errors import ConfigError
-from flask_prod.server.budget import CLOSING, Excess, findings, planned, values_of
+from flask_prod.server.budget import findings, planned, values_of
 from flask_prod.server.gunicorn import ServerSettings
 from flask_prod.server.load import Tally
 from flask_prod.server.rehearsal import Scene, Script, rehearse
+from flask_prod.server.sums import CLOSING, Excess
 
 from .group import load_state
 from .up import DEFAULT_CONFIG, OWN_CONFIG

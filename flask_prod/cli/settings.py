@@ -8,8 +8,8 @@ import json
 import click
 
 from flask_prod.core.settings_doc import SectionDoc, built_in_sections, describe, to_markdown
-from flask_prod.server.budget import SurroundingsSettings
 from flask_prod.server.gunicorn import ServerSettings
+from flask_prod.server.sums import SurroundingsSettings
 
 from .table import lines
 

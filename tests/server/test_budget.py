@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from flask import Flask
 
 from flask_prod.core.kit import state_of
 from flask_prod.core.values import SecretUrl
 from flask_prod.server import budget
-from flask_prod.server.budget import Serving, findings, planned, serving_of, tell, values_of
+from flask_prod.server.budget import findings, planned, serving_of, tell, values_of
 from flask_prod.server.gunicorn import ServerSettings
+from flask_prod.server.sums import Serving
 from tests.apps import MakeApp
 
 PAGE = Path(__file__).parents[2] / "docs" / "shutdown.md"
@@ -137,15 +138,19 @@ def test_defaults_of_an_application(make_app: MakeApp) -> None:
     assert findings(values, planned(values, workers=2)) == ()
 
 
-def test_told_at_start(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+def test_told_at_start(make_app: MakeApp, tmp_path: Path) -> None:
     """Each clash is an event with one line; orchestrator's and balancer's numbers may come from app.config."""
-    app: Flask = make_app(ENVIRONMENT="production", SECRET_KEY="k" * 32, TERMINATION_GRACE="10s")
-    with caplog.at_level(logging.WARNING):
-        (told,) = tell(state_of(app), config())
+    log = tmp_path / "log"
+    app = make_app(
+        ENVIRONMENT="production", SECRET_KEY="k" * 32, TERMINATION_GRACE="10s", LOG_OUTPUT=str(log)
+    )  # fmt: skip
+    (told,) = tell(state_of(app), config())
+    state_of(app).lifecycle.close()
 
+    (line,) = [json.loads(line) for line in log.read_text().splitlines() if "B01" in line]
     assert told.id == "B01"
-    (line,) = [record.getMessage() for record in caplog.records if "B01" in record.getMessage()]
-    assert "TERMINATION_GRACE is 10 s" in line
+    assert "TERMINATION_GRACE is 10 s" in line["message"]
+    assert (line["event"], line["level"]) == ("prod.budget.exceeded", "warning")
 
 
 def test_told_without_a_room_that_listens(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
@@ -155,3 +160,15 @@ def test_told_without_a_room_that_listens(make_app: MakeApp, caplog: pytest.LogC
         tell(state_of(app), config(graceful_timeout=120))
 
     assert [record.getMessage()[:34] for record in caplog.records] == ["Time limits or pools do not add up"]
+
+
+def test_first_worker_tells(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """Of many workers the first one tells; one whose application has no kit says nothing."""
+    app = make_app(only=("health",), ENVIRONMENT="production", TERMINATION_GRACE="10s")
+    with caplog.at_level(logging.WARNING):
+        for age, wsgi in ((2, app), (3, app), (1, object())):
+            budget.look(cast(Any, SimpleNamespace(age=age, wsgi=wsgi, cfg=config())))
+        assert "B01" not in caplog.text
+        budget.look(cast(Any, SimpleNamespace(age=1, wsgi=app, cfg=config())))
+
+    assert caplog.text.count("B01") == 1
