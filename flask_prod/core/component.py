@@ -76,7 +76,8 @@ class Check:
     """A health check: returns None or a Finding, raises when the thing is down.
 
     `timeout` is in seconds; None means HEALTH_TIMEOUT. `ready` lets a failure take the instance out of the
-    load balancer, which is right for local state and wrong for a dependency that all instances share.
+    load balancer, which is right for local state and wrong for a dependency that all instances share. A `local`
+    check is about this process, so each worker runs it; of others one worker of a host asks for all.
     """
 
     name: str
@@ -84,6 +85,7 @@ class Check:
     critical: bool = True
     ready: bool = False
     timeout: float | None = None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

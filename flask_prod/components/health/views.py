@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Blueprint, abort, request
 from werkzeug.wrappers import Response
 
-from flask_prod.core.component import Event
+from flask_prod.core.gate import Gate
 from flask_prod.core.record import RequestRecord
-from flask_prod.core.values import Secret
 
-from .engine import FAIL, UNHEALTHY
-from .face import RESERVED, HealthHandle
-from .shown import shown
+from .engine import FAIL, UNHEALTHY, UNKNOWN
+from .face import HealthHandle
+from .formats import JSON, TEXT, TYPES, chosen, encoded
+from .names import RESERVED
+from .shown import shown, told
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 BLUEPRINT = "prod_health"
+_NO_STORE = "no-store"
+_BAD = frozenset({"stuck", "starting", "draining", "unready", UNHEALTHY})
+"""Words that are sent with 503."""
+
+_MOST_WORDS = 256
+"""Answers that are kept ready to be sent: a few words in a few forms."""
+
+
+class Word(Response):
+    """A short answer made once and sent many times: the WSGI call builds nothing."""
+
+    def __init__(self, body: bytes, status: int, kind: str) -> None:
+        super().__init__(body, status, {"Cache-Control": _NO_STORE}, content_type=kind)
+        self._status = f"{status} {HTTPStatus(status).phrase}"
+        self._headers = list(self.headers)
+        self._body = [body]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send it."""
+        start_response(self._status, self._headers.copy())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self._body
 
 
 class Probes:
@@ -27,88 +53,125 @@ class Probes:
     probes to the sign-in page. The blueprint has the same answers for whoever comes by way of Flask.
     """
 
-    def __init__(
-        self, handle: HealthHandle, path: str, token: Secret, emit: Callable[[Event], None] = lambda event: None
-    ) -> None:
-        self._emit = emit
+    def __init__(self, handle: HealthHandle, path: str, gate: Gate) -> None:
+        self._gate = gate
         self._handle = handle
         self._path = path
-        self._token = token.reveal().encode()
-        self._answers = {path: self._health, f"{path}/live": self._live, f"{path}/ready": self._ready}
-        self._endpoints = {path: "health", f"{path}/live": "live", f"{path}/ready": "ready"}
+        self._words: dict[tuple[str, str], Word] = {}
+        self._below = len(path) + 1
+        self._fixed: Mapping[str, tuple[str, Callable[[str, str], Response | None]]] = {
+            path: ("health", self._health),
+            f"{path}/live": ("live", self._live),
+            f"{path}/ready": ("ready", self._ready),
+            f"{path}/startup": ("startup", self._startup),
+            f"{path}/history": ("history", self._history),
+        }
 
     def ask(self, record: RequestRecord) -> Response | None:
         """Answer the probes among all requests; the step of the one pass."""
         path = record.path
         if not path.startswith(self._path) or record.method not in ("GET", "HEAD"):
             return None
-        response = self.answer(path, record.environ.get("HTTP_AUTHORIZATION", ""))
+        response = self.answer(path, record.environ)
         if response is not None:
             record.operational = True
-            name = self._endpoints.get(path)
-            record.endpoint = f"{BLUEPRINT}.{name or 'component'}"
-            record.route = path if name else f"{self._path}/<name>"
+            fixed = self._fixed.get(path)
+            name = fixed[0] if fixed is not None else "component"
+            record.endpoint = f"{BLUEPRINT}.{name}"
+            record.route = path if fixed is not None else f"{self._path}/<path:name>"
         return response
 
-    def answer(self, path: str, authorization: str) -> Response | None:
+    def answer(self, path: str, environ: Mapping[str, Any]) -> Response | None:
         """Return the answer to a probe; None where there is nothing for this caller."""
-        known = self._answers.get(path)
-        if known is not None:
-            return known(authorization)
-        name = path.removeprefix(f"{self._path}/")
-        if name == path or name in RESERVED or not self._trusted(authorization):
+        query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
+        form = chosen(query, accept) if query or accept not in ("", "*/*") else ""
+        authorization = environ.get("HTTP_AUTHORIZATION", "")
+        fixed = self._fixed.get(path)
+        if fixed is not None:
+            return fixed[1](authorization, form)
+        name = path[self._below :]
+        if path[self._below - 1 : self._below] != "/" or not name or name in RESERVED:
             return None
-        return self._component(name)
+        if name.startswith("groups/"):
+            return self._group(name[7:], authorization, form)
+        return self._component(name) if self._trusted(authorization) else None
 
     def blueprint(self) -> Blueprint:
         """Return the probes as routes, for `flask routes`, `url_for` and the methods they refuse."""
         probes = Blueprint(BLUEPRINT, __name__, url_prefix=self._path)
-        for rule, endpoint in (("", "health"), ("/live", "live"), ("/ready", "ready"), ("/<name>", "component")):
-            probes.add_url_rule(rule, endpoint, self._view, merge_slashes=False)
+        for path, (endpoint, _) in self._fixed.items():
+            probes.add_url_rule(path.removeprefix(self._path), endpoint, self._view, merge_slashes=False)
+        probes.add_url_rule("/<path:name>", "component", self._view, merge_slashes=False)
         return probes
 
     def _view(self, **_: str) -> Response:
-        return self.answer(request.path, request.headers.get("Authorization", "")) or abort(404)
+        return self.answer(request.path, request.environ) or abort(404)
 
-    def _live(self, _authorization: str) -> Response:
-        return word("alive")
+    def _live(self, _authorization: str, form: str) -> Response:
+        return self._word("stuck" if self._handle.stuck else "alive", form)
 
-    def _health(self, authorization: str) -> Response:
+    def _startup(self, _authorization: str, form: str) -> Response:
+        return self._word("started" if self._handle.has_started() else "starting", form)
+
+    def _health(self, authorization: str, form: str) -> Response:
         report = self._handle.report()
-        status = 503 if report.state == UNHEALTHY else 200
-        if self._trusted(authorization):
-            return details(self._handle.summary(report), status)
-        return word(report.state, status)
+        if authorization and self._trusted(authorization):
+            return self._details(self._handle.summary(report), form)
+        return self._word(report.state, form)
 
-    def _ready(self, authorization: str) -> Response:
+    def _ready(self, authorization: str, form: str) -> Response:
         state, report = self._handle.readiness()
-        status = 200 if state == "ready" else 503
-        if self._trusted(authorization):
-            return details({**self._handle.summary(report), "status": state}, status)
-        return word(state, status)
+        if authorization and self._trusted(authorization):
+            return self._details({**self._handle.summary(report), "status": state}, form)
+        return self._word(state, form)
+
+    def _group(self, name: str, authorization: str, form: str) -> Response | None:
+        if name not in self._handle.engine.groups():
+            return None
+        report = self._handle.engine.look(lambda plan: name in plan.groups)
+        if authorization and self._trusted(authorization):
+            return self._details({**self._handle.summary(report), "group": name}, form)
+        return self._word(report.state, form)
 
     def _component(self, name: str) -> Response | None:
         if not self._handle.engine.known(name):
             return None
-        check, result = self._handle.engine.look(lambda check: check.name == name).results[name]
-        return details({"name": name, **shown(check, result)}, 503 if result.finding.status == FAIL else 200)
+        found = self._handle.engine.look(lambda plan: plan.check.name == name).results.get(name)
+        if found is None:
+            return details({"name": name, "status": UNKNOWN}, 503)
+        check, result = found
+        bad = result.finding.status in (FAIL, UNKNOWN)
+        return details({"name": name, **shown(check, result)}, 503 if bad else 200)
+
+    def _history(self, authorization: str, _form: str) -> Response | None:
+        if not self._trusted(authorization):
+            return None
+        changes = [told(change) for change in reversed(tuple(self._handle.engine.teller.history))]
+        return details({"changes": changes}, 200)
+
+    def _details(self, summary: Mapping[str, Any], form: str) -> Response:
+        status = 503 if summary["status"] in _BAD else 200
+        form = form or JSON
+        return _sent(encoded(summary, form), status, TYPES[form])
+
+    def _word(self, word: str, form: str) -> Word:
+        """Return one word; without a form that was asked for it is plain text."""
+        ready = self._words.get((word, form))
+        if ready is None:
+            kind = form or TEXT
+            ready = Word(encoded({"status": word}, kind), 503 if word in _BAD else 200, TYPES[kind])
+            if len(self._words) < _MOST_WORDS:
+                self._words[word, form] = ready
+        return ready
 
     def _trusted(self, authorization: str) -> bool:
-        scheme, _, token = authorization.partition(" ")
-        if not self._token or scheme.lower() != "bearer":
-            return False
-        right = hmac.compare_digest(token.strip().encode(), self._token)
-        if not right:
-            self._emit(Event("security.token_refused", "A wrong HEALTH_TOKEN was sent.", "warning"))
-        return right
-
-
-def word(text: str, status: int = 200) -> Response:
-    """Return the bare answer: one word that no cache keeps."""
-    return Response(text, status, {"Cache-Control": "no-store"}, mimetype="text/plain")
+        return self._gate.admits(authorization)
 
 
 def details(values: Mapping[str, object], status: int) -> Response:
     """Return *values* as JSON that no cache keeps."""
-    body = msgspec.json.encode(values, enc_hook=str)
-    return Response(body, status, {"Cache-Control": "no-store"}, mimetype="application/json")
+    return _sent(msgspec.json.encode(values, enc_hook=str), status, TYPES[JSON])
+
+
+def _sent(body: bytes, status: int, kind: str) -> Response:
+    return Response(body, status, {"Cache-Control": _NO_STORE}, content_type=kind)

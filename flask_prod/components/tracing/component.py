@@ -43,7 +43,7 @@ class Tracing(Component[TracingSettings, AppTracing | None]):
             steps=(Step(Stage.IDENTITY, tracing.begin),),
             observe=tracing.observe,
             tracer=tracing,
-            checks=(Check("tracing", tracing.look, critical=False),),
+            checks=(Check("tracing", tracing.look, critical=False, local=True),),
             start=tracing.start,
             after_fork=tracing.after_fork,
             close=tracing.close,

@@ -100,7 +100,7 @@ def test_details(build: Build) -> None:
     assert body["uptime"] >= 0
     assert body["timestamp"].endswith("Z")
     assert set(body["checks"]["payments"]) == {
-        "status", "critical", "latency_ms", "detail", "since", "checked", "data",
+        "status", "critical", "latency_ms", "detail", "error", "failures", "since", "checked", "data",
     }  # fmt: skip
     assert body["checks"]["payments"]["data"] == {"queue": 7}
 
@@ -210,7 +210,7 @@ def test_path(build: Build) -> None:
 
     assert client.get("/internal/status/live").text == "alive"
     assert client.get("/health").status_code == 404
-    assert {rule.rule for rule in app.url_map.iter_rules()} >= {"/internal/status", "/internal/status/<name>"}
+    assert {rule.rule for rule in app.url_map.iter_rules()} >= {"/internal/status", "/internal/status/<path:name>"}
     with app.test_request_context():
         assert app.url_for("prod_health.ready") == "/internal/status/ready"
 
