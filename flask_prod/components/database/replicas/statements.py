@@ -21,6 +21,7 @@ _QUERIES = frozenset({"select", "compound_select", "select_statement_grouping"})
 _WRITTEN = frozenset({"textclause", "textual_select"})
 
 _PURE = """
+    current_database current_schema inet_server_addr inet_server_port pg_is_in_recovery version
     abs acos age array array_agg array_length array_to_string ascii asin atan atan2 avg bit_length bool_and
     bool_or btrim cardinality cast ceil ceiling char_length character_length chr coalesce concat concat_ws
     cos count cube cume_dist current_date current_time current_timestamp date date_part date_trunc datetime
