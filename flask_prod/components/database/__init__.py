@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from .component import Database
 from .settings import DatabaseSettings
+from .tenants.names import NoTenant, TenantError, UnknownTenant
 
 if TYPE_CHECKING:
     from .engine import build_engine
     from .handle import AppDatabase, DatabaseFace
 
-__all__ = ["AppDatabase", "Database", "DatabaseFace", "DatabaseSettings", "build_engine"]
+__all__ = [
+    "AppDatabase",
+    "Database",
+    "DatabaseFace",
+    "DatabaseSettings",
+    "NoTenant",
+    "TenantError",
+    "UnknownTenant",
+    "build_engine",
+]
 
 
 def __getattr__(name: str) -> Any:

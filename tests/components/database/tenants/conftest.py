@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import pytest
 from flask import Flask, request
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from flask_prod import ProdKit
@@ -60,40 +60,55 @@ def by_header(prod: ProdKit) -> None:
         return request.headers.get("X-Tenant")
 
 
+@pytest.fixture(scope="session")
+def schemas_url(shared_postgres: Postgres) -> Iterator[str]:
+    """Give the address of a database with a schema for each tenant, and a table in `public`."""
+    made = [f'CREATE SCHEMA "tenant_{name}"' for name in NAMES]
+    made += ["CREATE TABLE item (id serial PRIMARY KEY, owner text)", "INSERT INTO item (owner) VALUES ('public')"]
+    with shared_postgres.database() as url:
+        run(url, *made)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def databases(shared_postgres: Postgres) -> Iterator[Mapping[str, str]]:
+    """Give the address of each tenant's database."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(shared_postgres.database()) for name in NAMES}
+
+
 @pytest.fixture
-def with_schemas(make_app: MakeApp, postgres_url: str) -> Open:
+def with_schemas(make_app: MakeApp, schemas_url: str) -> Open:
     """Give a factory of applications whose tenants have schemas."""
-    owner = create_engine(postgres_url, isolation_level="AUTOCOMMIT")
-    with owner.connect() as connection:
-        for name in NAMES:
-            connection.execute(text(f'CREATE SCHEMA "tenant_{name}"'))
-        connection.execute(text("CREATE TABLE item (id serial PRIMARY KEY, owner text)"))
-        connection.execute(text("INSERT INTO item (owner) VALUES ('public')"))
-    owner.dispose()
+    run(schemas_url, *(f'DROP TABLE IF EXISTS "tenant_{name}".item' for name in NAMES))
 
     def make(**config: Any) -> Shop:
         prod = ProdKit(only=["database"])
-        settings = {"DATABASE_URL": postgres_url, "DATABASE_TENANTS": "schema", **config}
+        settings = {"DATABASE_URL": schemas_url, "DATABASE_TENANTS": "schema", **config}
         return Shop(make_app(kit=prod, **settings), prod)
 
     return make
 
 
 @pytest.fixture
-def with_databases(make_app: MakeApp, shared_postgres: Postgres) -> Iterator[Open]:
+def with_databases(make_app: MakeApp, databases: Mapping[str, str]) -> Open:
     """Give a factory of applications whose tenants have databases."""
-    with ExitStack() as stack:
-        urls = {name: stack.enter_context(shared_postgres.database()) for name in NAMES}
+    for url in databases.values():
+        run(url, "DROP TABLE IF EXISTS item")
 
-        def make(**config: Any) -> Shop:
-            prod = ProdKit(only=config.pop("only", ["database"]))
-            prod.db.tenant_url(lambda name: urls.get(name))
-            settings = {"DATABASE_URL": "sqlite://", "DATABASE_TENANTS": "database", **config}
-            return Shop(make_app(kit=prod, **settings), prod)
+    def make(**config: Any) -> Shop:
+        prod = ProdKit(only=config.pop("only", ["database"]))
+        prod.db.tenant_url(databases.get)
+        settings = {"DATABASE_URL": "sqlite://", "DATABASE_TENANTS": "database", **config}
+        return Shop(make_app(kit=prod, **settings), prod)
 
-        yield make
+    return make
 
 
-def backend_of(engine: Engine) -> str:
-    """Return the name of an engine's database."""
-    return str(make_url(engine.url).database)
+def run(url: str, *statements: str) -> None:
+    """Run statements, each in a transaction of its own."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    engine.dispose()
