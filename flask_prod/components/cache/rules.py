@@ -75,6 +75,10 @@ class CookieFilter:
         self._exact = frozenset(name for name in names if not name.endswith("*"))
         self._prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
 
+    def ignore(self, name: str) -> None:
+        """Let a cookie of the kit's own, of which no page depends, count no more."""
+        self._exact |= {name}
+
     def counts(self, environ: Environ) -> bool:
         """Tell whether any cookie counts; the session's always does."""
         sent = environ.get("HTTP_COOKIE")

@@ -60,6 +60,9 @@ class Replication:
             start=self.start,
         )
         self.stickiness = Stickiness(app, kit.service.namespace, settings.sticky_seconds, primary, self._position)
+        cache = kit.handle("cache")
+        if cache is not None:
+            cache.cookies.ignore(self.stickiness.cookie)
         sessions = database.session_factory
         sessions.configure(rotation=self.rotation, client=self.stickiness)
         event.listen(sessions, "after_transaction_end", end_course)

@@ -25,6 +25,7 @@ REPLICA = "replica"
 """The name of the option of statements and sessions, and of the argument of `get_bind`."""
 
 _NO_OPTIONS: Mapping[str, Any] = {}
+_CACHED = "cache_ttl"
 LEFT_ALONE = 1.0
 """Seconds for which a replica that has failed a read is left alone; a measurement must then be good."""
 
@@ -122,6 +123,10 @@ class RoutingSession(Session):
         elif not wish and self._replica is not None:
             wish = is_part_of_a_load(statement)
         reads = "bind" not in (others.get("bind_arguments") or ()) and reads_only(statement, vouched)
+        if wish and _is_kept(statement, options):
+            self._rotation.count("primary", "cached")
+            self._turn(writes=False)
+            return None
         if reads and wish:
             return self._next()
         if wish:
@@ -183,6 +188,11 @@ def end_course(session: Session, transaction: SessionTransaction) -> None:
     """Let the next transaction choose anew; listens to `after_transaction_end`."""
     if transaction.parent is None and isinstance(session, RoutingSession):
         session.forget_course()
+
+
+def _is_kept(statement: Any, options: Mapping[str, Any]) -> bool:
+    """Tell whether the cache keeps the rows: what a replica is late with would be kept beyond its lag."""
+    return _CACHED in options or _CACHED in statement.get_execution_options()
 
 
 def _streams(statement: Any) -> bool:

@@ -12,7 +12,7 @@ from flask_prod import ProdKit
 from tests.apps import MakeApp
 from tests.postgres import ask
 
-from .conftest import MakeReplicated, Product, Shelf, Shop
+from .conftest import PORT, MakeReplicated, Product, Shelf, Shop
 
 
 def held(session: Session) -> int:
@@ -273,7 +273,8 @@ def test_errors_of_the_query_itself_are_the_callers(shop: Shop) -> None:
 def test_a_replica_takes_no_writes(shop: Shop) -> None:
     """A function that writes after all does so on the primary: a replica's connections only read."""
     shop.pair.primary.execute(
-        "CREATE OR REPLACE FUNCTION place_order() RETURNS int LANGUAGE sql AS 'INSERT INTO numbers VALUES (1) RETURNING 1'"
+        "CREATE OR REPLACE FUNCTION place_order() RETURNS int LANGUAGE sql "
+        "AS 'INSERT INTO numbers VALUES (1) RETURNING 1'"
     )
     shop.ready()
 
@@ -281,6 +282,17 @@ def test_a_replica_takes_no_writes(shop: Shop) -> None:
     shop.prod.db.session.commit()
 
     assert ask(shop.pair.primary, "SELECT count(*) FROM numbers") == "1"
+
+
+def test_cached_rows_come_from_the_primary(make_shop: MakeReplicated) -> None:
+    """What the cache is to keep is not read from a replica, which may not have the change that emptied the cache."""
+    shop = make_shop("cache")
+    with shop.app.app_context(), shop.prod.db.replica():
+        session = shop.prod.db.session
+        found = session.execute(select(PORT), execution_options={"cache_ttl": "1m"})
+        assert found.scalar() == shop.pair.primary.port
+        session.rollback()
+        assert shop.prod.cache.query(select(PORT)).scalar() == shop.pair.primary.port
 
 
 def test_sessions_of_other_databases(shop: Shop) -> None:
