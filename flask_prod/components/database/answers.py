@@ -6,18 +6,25 @@ from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import GatewayTimeout, HTTPException, ServiceUnavailable
 
+from flask_prod.core.observation import observed
 from flask_prod.core.ports import CounterPort
 
 RETRY_AFTER = 1
 """Seconds; a pool frees a connection, and a restarted server answers, within about this time."""
 
-_TRANSLATED = (PoolTimeout, OperationalError, InterfaceError)
+_TRANSLATED = (PoolTimeout, OperationalError, InterfaceError, InternalError)
+_OBSERVED = {"server": "requests cannot reach it"}
+"""What counts as a failure of the health check `database`; of the other reasons it is only asked."""
+
 _QUERY_CANCELED = "57014"
 """The SQLSTATE of PostgreSQL for a statement that ran into statement_timeout."""
+
+_READ_ONLY = "25006"
+"""The SQLSTATE of a server that takes no changes: one that was the primary until a moment ago."""
 
 _SQLITE_BUSY = 5
 _MYSQL_TOO_LONG = (1969, 3024)
@@ -25,6 +32,9 @@ _MYSQL_TOO_LONG = (1969, 3024)
 
 _MYSQL_LOCKED = 1205
 """innodb_lock_wait_timeout is over."""
+
+_MYSQL_READ_ONLY = 1290
+"""The server runs with --read-only."""
 
 
 def translate_errors(app: Flask, counter: CounterPort) -> None:
@@ -36,6 +46,7 @@ def translate_errors(app: Flask, counter: CounterPort) -> None:
         found = None if own is not None and own[1] else explain(error)
         if found is not None:
             counter.inc(found[0])
+            observed(app, "database", _OBSERVED.get(found[0], ""))
             return found[1]
         if own is not None:
             return app.ensure_sync(own[0])(error)
@@ -54,6 +65,8 @@ def explain(error: Exception) -> tuple[str, HTTPException] | None:
     number = _mysql_number(error)
     if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED or number in _MYSQL_TOO_LONG:
         return "statement", GatewayTimeout("A database query took too long.")
+    if getattr(error.orig, "sqlstate", None) == _READ_ONLY or number == _MYSQL_READ_ONLY:
+        return "readonly", ServiceUnavailable("The database takes no changes now.", retry_after=RETRY_AFTER)
     if _is_outage(error):
         return "server", ServiceUnavailable("The database cannot be reached.", retry_after=RETRY_AFTER)
     if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY or number == _MYSQL_LOCKED:

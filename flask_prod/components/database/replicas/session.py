@@ -106,31 +106,25 @@ class RoutingSession(Session):
 
     def _choose(self, statement: Any, options: Mapping[str, Any], others: Mapping[str, Any]) -> Replica | None:
         """Return the replica for a statement, None for the primary, to which the transaction then turns."""
-        wish = options.get(REPLICA)
-        if wish is None:
-            wish = statement.get_execution_options().get(REPLICA)
-        vouched = bool(wish)
-        if wish is None:
-            wish = self.info.get(REPLICA)
+        own = options.get(REPLICA)
+        if own is None:
+            own = statement.get_execution_options().get(REPLICA)
+        wish = self.info.get(REPLICA) if own is None else own
         if wish is None:
             wish = marked.get()
-        if not self._has_old:
-            if self._on_primary or not wish:
-                if wish:
-                    self._rotation.count("primary", "transaction")
-                self._on_primary = True
-                return None
-        elif not wish and self._replica is not None:
-            wish = is_part_of_a_load(statement)
-        reads = "bind" not in (others.get("bind_arguments") or ()) and reads_only(statement, vouched)
-        if wish and _is_kept(statement, options):
-            self._rotation.count("primary", "cached")
-            self._turn(writes=False)
+        if self._has_old:
+            wish = wish or (self._replica is not None and is_part_of_a_load(statement))
+        elif self._on_primary or not wish:
+            if wish:
+                self._rotation.count("primary", "transaction")
+            self._on_primary = True
             return None
-        if reads and wish:
+        reads = "bind" not in (others.get("bind_arguments") or ()) and reads_only(statement, bool(own))
+        reason = "" if reads and not _is_kept(statement, options) else "cached" if reads else "statement"
+        if wish and not reason:
             return self._next()
         if wish:
-            self._rotation.count("primary", "statement")
+            self._rotation.count("primary", reason)
         self._turn(writes=not reads)
         return None
 

@@ -54,6 +54,7 @@ def create_app():
 @pytest.fixture
 def server(pair: Pair) -> Iterator[Gunicorn]:
     """Serve numbers by two workers, from a primary and a replica that is half a second late."""
+    pair.replica.catch_up()
     env = {
         "ENVIRONMENT": "test",
         "SECRET_KEY": "a key of the tests",

@@ -285,7 +285,7 @@ def test_a_replica_takes_no_writes(shop: Shop) -> None:
 
 
 def test_cached_rows_come_from_the_primary(make_shop: MakeReplicated) -> None:
-    """What the cache is to keep is not read from a replica, which may not have the change that emptied the cache."""
+    """What the cache is to keep is not read from a replica: it may lack the change that emptied the cache."""
     shop = make_shop("cache")
     with shop.app.app_context(), shop.prod.db.replica():
         session = shop.prod.db.session

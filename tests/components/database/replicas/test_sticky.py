@@ -86,7 +86,7 @@ def test_a_view(client: FlaskClient) -> None:
 
 
 def test_a_client_that_wrote(served: Shop, client: FlaskClient) -> None:
-    """Who has written reads from the primary until the replica has it; everybody else reads on from the replica."""
+    """Who has written reads from the primary until the replica has it; everybody else from the replica."""
     served.pair.replica.hold()
     client.post("/products")
 
