@@ -90,7 +90,9 @@ class Watch:
         self._role = role
         self._instruments = instruments
         self._waits: deque[tuple[float, float]] = deque(maxlen=10_000)
-        self._counts: deque[tuple[float, int]] = deque(maxlen=int(LATE / EVERY) + 1)
+        self._counts: deque[tuple[float, int]] = deque(
+            maxlen=2 * int(LATE / EVERY)
+        )  # rounds come later, never earlier
         self._bad = False
         self._rounds = 0
         self.timeouts = 0
@@ -156,7 +158,7 @@ class Watch:
         """Return how many connections were taken in the last minute, and the waits among them, shortest first."""
         since = monotonic() - LATE
         waits = sorted(seconds for when, seconds in list(self._waits) if when > since)
-        before = next((count for when, count in list(self._counts) if when > since), 0)
+        before = max((count for when, count in list(self._counts) if when <= since), default=0)
         return max(len(waits), pool.checkouts - before), waits
 
 
