@@ -8,6 +8,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 ARGS ?=
+# Test processes at a time; most tests wait for servers, so that three are good for two cores. JOBS=0 runs in one.
+JOBS ?= 3
 
 EXTRAS_demo := embedded,sample
 EXTRAS_test := test,bench
@@ -24,7 +26,7 @@ demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C 
 	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
 
 test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
-	$(BIN)/python -m pytest -m "not faults" $(ARGS)
+	$(BIN)/python -m pytest -m "not faults" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-lowest: $(VENV)-lowest/.test  ## the suite with the oldest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest -m "not faults" $(ARGS)

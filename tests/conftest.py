@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,14 @@ _KEPT = re.compile(
     r"|FAULTS_SECONDS|PYTHON\w+|PYTEST_\w+|COVERAGE_\w+|COV_\w+|NO_COLOR|CI"
 )
 """The only variables of a developer's shell that a test may see: any other could be one of our settings."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let every report travel: what tests print may be no text, and processes tell one another UTF-8."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")
