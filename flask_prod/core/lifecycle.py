@@ -1,7 +1,7 @@
 """Fork, start, drain, close: which component is asked, and in which order.
 
 Installation order goes down (start, after fork), its reverse comes back up (close): what is opened first is
-needed longest.
+needed longest. What tells of all others (metrics, traces, error reports, logs) is closed after them.
 """
 
 from __future__ import annotations
@@ -12,12 +12,19 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from .component import Contribution
+from .closing import LAST, Closed, Closing, closing_seconds, in_order
+from .component import Contribution, Event
 from .ticker import Ticker
 
 logger = logging.getLogger(__name__)
+
+CLOSING = closing_seconds(20.0)
+"""Seconds that closing may take where nobody says otherwise."""
+
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 # One registration per process, since os.register_at_fork cannot be undone: applications come and go with it.
 _alive: weakref.WeakSet[Lifecycle] = weakref.WeakSet()
@@ -30,7 +37,8 @@ class Lifecycle:
         self._contributions = contributions
         self._lock = threading.Lock()
         self._started = False
-        self._closed = False
+        self._closer: int | None = None
+        self._over = threading.Event()
         self._ticker: Ticker | None = None
         self.started_at = time.time()
         _alive.add(self)
@@ -38,7 +46,7 @@ class Lifecycle:
     @property
     def closed(self) -> bool:
         """True once `close` has been called in this process."""
-        return self._closed
+        return self._closer is not None
 
     def handle(self, name: str) -> Any:
         """Return what component *name* gives to others, None when it is left out."""
@@ -57,35 +65,69 @@ class Lifecycle:
     def after_fork(self) -> None:
         """Renew what a forked child must not share with its parent; it starts anew."""
         self._lock = threading.Lock()
-        self._started = self._closed = False
+        self._started = False
+        self._closer, self._over = None, threading.Event()
         self._ticker = None
         self.started_at = time.time()
         self._ask("after_fork", self._contributions)
 
-    def close(self) -> dict[str, float]:
-        """Close all components in reverse order, once; return seconds by name."""
-        with self._lock:
-            if self._closed:
-                return {}
-            self._closed = True
-        if self._ticker is not None:
-            self._ticker.stop()
-        return self._ask("close", dict(reversed(tuple(self._contributions.items()))))
+    def close(self, seconds: float = CLOSING, spent: Mapping[str, float] = NOTHING) -> dict[str, float]:
+        """Close all components once, within *seconds*; return seconds by name.
 
-    def _ask(self, what: str, contributions: Mapping[str, Contribution[Any]]) -> dict[str, float]:
+        Whoever comes second waits for the first. *spent* is what the process did before, such as ending its
+        requests, for the line that a process which has served writes of its end.
+        """
+        with self._lock:
+            first = self._closer is None
+            if first:
+                self._closer = threading.get_ident()
+        if not first:
+            if self._closer != threading.get_ident():
+                self._over.wait(seconds)
+            return {}
+        try:
+            return self._close(seconds, spent)
+        finally:
+            self._over.set()
+
+    def _close(self, seconds: float, spent: Mapping[str, float]) -> dict[str, float]:
+        closing = Closing(seconds)
+        hooks = in_order((name, c.close) for name, c in self._contributions.items() if c.close is not None)
+        if self._ticker is not None:
+            closing.close([("ticker", self._ticker.stop)])
+        closing.close(hook for hook in hooks if hook[0] != LAST[-1])
+        self._tell(closing.closed, spent)
+        closing.close(hook for hook in hooks if hook[0] == LAST[-1])
+        return closing.closed.seconds
+
+    def _tell(self, closed: Closed, spent: Mapping[str, float]) -> None:
+        """Write one line of how a serving process ended, or of what was left behind."""
+        if not (self._started or closed.abandoned):
+            return
+        durations = {**spent, **closed.seconds}
+        total, behind = sum(durations.values()), ", ".join(closed.abandoned)
+        fields: dict[str, object] = {"ms": {name: round(s * 1000, 1) for name, s in durations.items()}}
+        fields["total_ms"] = round(total * 1000, 1)
+        if behind:
+            fields["abandoned"] = closed.abandoned
+        message = f"Closed in {total:.2f} s" + (f"; left behind: {behind}" if behind else "")
+        event = Event("prod.process.closed", message, "warning" if behind else "info", fields)
+        logs = self._contributions.get(LAST[-1])
+        if logs is not None and logs.on_event is not None:
+            logs.on_event(event)
+        else:
+            logger.log(logging.WARNING if behind else logging.INFO, "%s", message)
+
+    def _ask(self, what: str, contributions: Mapping[str, Contribution[Any]]) -> None:
         """Call one hook of every component; one that raises is logged and stops nobody else."""
-        seconds = {}
         for name, contribution in contributions.items():
             hook: Callable[[], None] | None = getattr(contribution, what)
             if hook is None:
                 continue
-            began = time.perf_counter()
             try:
                 hook()
             except Exception:
                 logger.exception("%s of %s failed", what, name)
-            seconds[name] = time.perf_counter() - began
-        return seconds
 
 
 def alive() -> tuple[Lifecycle, ...]:

@@ -28,8 +28,9 @@ from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import find_sources
 from flask_prod.core.values import Duration
 
-from . import connections, master, multiprocess, post
+from . import budget, connections, master, multiprocess, post
 from .cpus import available_cpus
+from .ending import Ending, close_all
 from .wire import READY, WORN
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Config(Protocol):
     """What the hooks ask of gunicorn's settings."""
 
     workers: int
+    graceful_timeout: int
 
 
 class Server(Protocol):
@@ -171,6 +173,7 @@ def heartbeat_folder() -> str | None:
 def on_starting(server: Server) -> None:
     """In the master, before the first worker: say how many there will be, clear away what an earlier life left."""
     os.environ["WEB_CONCURRENCY"] = str(server.cfg.workers)  # what a limit or a pool is shared by
+    os.environ["WEB_THREADS"] = str(getattr(server.cfg, "threads", 1))  # what health's watchdog counts with
     folder = multiprocess.current()
     if folder is not None:
         multiprocess.sweep(folder)
@@ -197,12 +200,15 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """In a worker that has loaded the application: start the kit's background work, and set its objects aside."""
     connections.watch(worker)
+    budget.look(worker)
     _be_unready_when(worker.prod.draining)
     for lifecycle in alive():
         lifecycle.start()
     # The first full collection would otherwise walk through all that was loaded, in the middle of some request.
     gc.collect()
     gc.freeze()
+    worker.prod_ending = Ending(worker.cfg.graceful_timeout)
+    worker.prod_ending.watch()
     worker.prod.tell(READY)
 
 
@@ -216,10 +222,11 @@ def pre_request(worker: Any, req: Any) -> None:
         own.tell(WORN)
 
 
-def worker_exit(server: object, worker: Worker) -> None:
+def worker_exit(server: object, worker: Any) -> None:
     """In a worker at its end: close connections, pools and threads, once."""
     if worker.pid == os.getpid():  # the master calls this too, for a worker that vanished
-        _close_all()
+        found: Ending | None = getattr(worker, "prod_ending", None)  # none if it did not come up
+        (found or Ending(worker.cfg.graceful_timeout)).finish()
 
 
 def child_exit(server: object, worker: Worker) -> None:
@@ -235,7 +242,7 @@ def on_exit(server: Server) -> None:
     if folder is not None:
         for pid in tuple(server.WORKERS):  # gunicorn does not call child_exit for those
             multiprocess.mark_dead(folder, pid)
-    _close_all()
+    close_all(server.cfg.graceful_timeout, {})
 
 
 OPENING = (on_starting, when_ready, on_reload, post_fork, post_worker_init, pre_request)
@@ -243,13 +250,6 @@ OPENING = (on_starting, when_ready, on_reload, post_fork, post_worker_init, pre_
 
 CLOSING = (worker_exit, child_exit, on_exit)
 """Called after the user's, which may still need what they close."""
-
-
-def _close_all() -> None:
-    for lifecycle in alive():
-        seconds = lifecycle.close()
-        if seconds:
-            logger.debug("closed %s in %.3f s", ", ".join(seconds), sum(seconds.values()))
 
 
 def _chained(ours: Hook, theirs: Hook | None) -> Hook:

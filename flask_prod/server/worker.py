@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from flask.cli import ScriptInfo
 
+from flask_prod.core.closing import closing_seconds
 from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import state_of
 from flask_prod.core.values import parse_duration, parse_size
@@ -120,13 +121,15 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     limits = _limits(engine, asked)
     name = asked.name or worker_name(engine, socket.gethostname())
 
+    closing = closing_seconds(state.service.shutdown_seconds)
+
     def work(board: Board, slot: Slot, token: str, own_name: str) -> int:
         state.lifecycle.start()
         source = engine.backend.source(engine, own_name, tuple(weights))
         try:
             return Worker(engine, source, weights, board, slot, token).run(asked.burst, limits)
         finally:
-            state.lifecycle.close()
+            state.lifecycle.close(closing)
 
     if engine.traces is not None:
         engine.traces.load()  # the children share what is imported now
@@ -141,7 +144,7 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     code = crew.run(engine.heartbeat, state.service.shutdown_seconds, asked.burst)
     clock.close()
     logger.info("Worker %s has stopped", os.getpid())
-    state.lifecycle.close()
+    state.lifecycle.close(closing)
     if crew.restarting:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same command again
     return code
