@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.cache import memory_hit, redis_hit, tiered_hit
 from bench.concurrency import concurrency
+from bench.health import probe_instructions, probe_times
 from bench.jobs import jobs
 from bench.measure import (
     NAMES,
@@ -45,11 +46,17 @@ GROUPS = (
     "cache.memory_hit",
     "cache.tiered_hit",
     "cache.redis_hit",
+    "health.live",
     "jobs",
     "import",
 )
 LONG = ("concurrency.10k",)
 """Those that run only when they are named."""
+
+_BESIDE = {
+    "cache.page": (page_instructions, page_times),
+    "health.live": (probe_instructions, probe_times),
+}
 
 FLOOR = Path(__file__).parent / "floor.json"
 PLAY = 1.05
@@ -123,8 +130,8 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
             yield _noted(f"throughput.{store}", throughput(environ), "requests/s")
     if "request.traced".startswith(beginnings):
         yield from _request("request.traced", surround.traced(), gated)
-    if "cache.page".startswith(beginnings):
-        yield from _pages(surround.memory(), gated)
+    for name in _asked_beside(beginnings):
+        yield from _beside(name, surround.memory(), gated)
     if not gated:
         yield from _hits(surround, beginnings)
     if "jobs".startswith(tuple(name[:4] for name in beginnings)) and not gated:
@@ -155,15 +162,17 @@ def _imports(environ: Environ, gated: bool) -> Iterator[Row]:
     yield _row("import.mb", megabytes, "MB")
 
 
-def _pages(environ: Environ, gated: bool) -> Iterator[Row]:
-    counted = page_instructions(environ)
-    yield (
-        {"name": "cache.page", "note": counted}
-        if isinstance(counted, str)
-        else _row("cache.page", counted, "instructions")
-    )
+def _asked_beside(beginnings: tuple[str, ...]) -> list[str]:
+    """Return what is asked for of those that are counted and timed with applications of their own."""
+    return [name for name in _BESIDE if name.startswith(beginnings)]
+
+
+def _beside(name: str, environ: Environ, gated: bool) -> Iterator[Row]:
+    count, take = _BESIDE[name]
+    counted = count(environ)
+    yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
     if not gated:
-        yield _row("cache.page.time", page_times(environ), "us")
+        yield _row(f"{name}.time", take(environ), "us")
 
 
 def _hits(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]:

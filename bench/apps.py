@@ -103,11 +103,15 @@ def routes(app: Flask, limited: Callable[[Any], Any]) -> None:
 
 
 def build(name: str) -> Flask:
-    """Build `bare`, `by_hand`, `kit`, a kit without rooms (`kit.`), with one (`kit.cors`), or one of pages.py."""
+    """Build `bare`, `by_hand`, `kit`, a kit without rooms (`kit.`) or with one (`kit.cors`), or a module's own."""
     if name.startswith("page."):
         from bench import pages
 
         return pages.build(name)
+    if name.startswith("health."):
+        from bench import health
+
+        return health.build(name)
     if name.startswith("kit."):
         return kit(tuple(room for room in [name[4:]] if room))
     return {"bare": bare, "by_hand": by_hand, "kit": kit}[name]()

@@ -45,10 +45,11 @@ def _start_response(status: str, headers: list[tuple[str, str]], exc_info: Any =
 def main(name: str) -> None:
     """Build the application and obey."""
     from bench.apps import build
+    from bench.health import PATHS
 
     random.seed(SEED)
     app = build(name)
-    environ = EnvironBuilder("/api/items/7", headers=list(HEADERS.items())).get_environ()
+    environ = EnvironBuilder(PATHS.get(name, "/api/items/7"), headers=list(HEADERS.items())).get_environ()
     serve(app, environ, WARM_UP)
     gc.collect()
     gc.freeze()
