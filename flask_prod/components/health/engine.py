@@ -127,6 +127,7 @@ class Engine:
         watch = self._watches.get(name)
         if watch is not None:
             watch.observe(detail, sure)
+            self.wake()
 
     def report(self, watches: Iterable[Watch] | None = None) -> Report:
         """Return what is believed now of these checks, or of all; what is too old is unknown."""

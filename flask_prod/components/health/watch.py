@@ -146,7 +146,10 @@ class Watch:
             self._stored(self)
 
     def observe(self, detail: str, sure: bool) -> None:
-        """Count a failure that somebody else met, and ask soon."""
+        """Count a failure that somebody else met, and ask soon; without a *detail* only ask."""
+        if not detail:
+            self.due = self._means.clock()
+            return
         with self._lock:
             latency = self.result.latency if self.result is not None else 0.0
             self._store(Finding(FAIL, detail), latency, sure=sure)
