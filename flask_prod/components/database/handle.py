@@ -118,8 +118,6 @@ class AppDatabase:
         """Do what pools need every few seconds."""
         if self.pools is not None:
             self.pools.tend(self.engines.held())
-        if self.replication is not None:
-            self.replication.tend()
 
     def page(self) -> Mapping[str, Any]:
         """Return what there is to know of this process's pools."""

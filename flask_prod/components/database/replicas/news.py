@@ -9,9 +9,6 @@ from flask_prod.core.component import Event, Installed
 
 from .engine import FRESH, Replica
 
-EVERY = 1.0
-"""Seconds between two looks at what is known of the replicas."""
-
 _SILENCE = 60.0
 """Seconds between two events of one kind about one replica: one that flaps must not flood the log."""
 

@@ -19,6 +19,7 @@ from flask_prod.core.errors import ConfigError
 from ..engine import build_engine, parse_url
 from ..settings import DatabaseSettings
 from .engine import Replica, Rotation
+from .lines import Guard, Lines
 from .news import News
 from .session import end_course
 from .sticky import Stickiness
@@ -49,7 +50,10 @@ class Replication:
         self._service = kit.service.service_name
         self._history = History()
         self._lock = threading.Lock()
-        self._watches: list[Watch] = []
+        self._lines = {one.name: Lines() for one in self.replicas}
+        for one in self.replicas:
+            self._lines[one.name].follow(one.engine)
+        self._threads: list[Watch | Guard] = []
         self._inherited: list[object] = []
         self._started = False
         self.news = News(self.replicas, kit)
@@ -66,10 +70,6 @@ class Replication:
         sessions = database.session_factory
         sessions.configure(rotation=self.rotation, client=self.stickiness)
         event.listen(sessions, "after_transaction_end", end_course)
-
-    def tend(self) -> None:
-        """Tell what has changed; every second or so."""
-        self.news.tell()
 
     def start(self) -> None:
         """Begin to watch, once per process; whoever reads first does it where no server has."""
@@ -98,8 +98,14 @@ class Replication:
             )
             watched.append((one.name, one.engine.url, look, partial(_lose, one)))
         for name, url, look, lost in watched:
-            open_engine = partial(build_engine, url, hurry, f"{self._service} watch")
-            self._watches.append(Watch(name, open_engine, look, lost))
+            open_engine = partial(self._open_to_watch, name, url, hurry)
+            self._threads.append(Watch(name, open_engine, look, lost))
+        self._threads.append(Guard([(one, self._lines[one.name]) for one in self.replicas], self.news.tell))
+
+    def _open_to_watch(self, name: str, url: URL, settings: DatabaseSettings) -> Engine:
+        engine = build_engine(url, settings, f"{self._service} watch")
+        lines = self._lines.get(name)
+        return engine if lines is None else lines.follow(engine)
 
     def checks(self) -> Sequence[Check]:
         """Return one question per replica; none of them is critical, for the primary can do without."""
@@ -107,9 +113,11 @@ class Replication:
 
     def after_fork(self) -> None:
         """Forget what the parent knew; its connections stay its own."""
-        self._inherited.append(self._watches)
+        self._inherited.append(self._threads)
         self._lock = threading.Lock()
-        self._watches = []
+        self._threads = []
+        for lines in self._lines.values():
+            lines.forget()
         self._history = History()
         self._started = False
         self.news.forget()
@@ -120,8 +128,8 @@ class Replication:
         """End the watching."""
         with self._lock:
             self._started = True
-        for watch in self._watches:
-            watch.stop()
+        for thread in self._threads:
+            thread.stop()
 
     def _position(self) -> int | None:
         """Return how far the primary has come, None if it does not say; asked after requests that wrote."""
