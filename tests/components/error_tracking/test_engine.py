@@ -289,7 +289,7 @@ def test_hanging_sink(shop: Flask, http_sink: HttpSink) -> None:
 
     slowest = max(_seconds(lambda number=number: client.get(f"/boom/{number}")) for number in range(150))
 
-    assert slowest < 0.5
+    assert slowest < 1.5  # who waited for the sink would wait two seconds and more
     assert _seconds(lambda: close(shop)) < 2.5
 
 
