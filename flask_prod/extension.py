@@ -10,6 +10,7 @@ from flask_prod.core.kit import Kit
 from flask_prod.core.record import current_record
 
 if TYPE_CHECKING:
+    from flask_prod.components.backups import Backups
     from flask_prod.components.cache import CacheFace
     from flask_prod.components.cors import CorsHandle
     from flask_prod.components.database import DatabaseFace
@@ -76,6 +77,11 @@ class ProdKit(Kit):
     def migrations(self) -> Migrations:
         """Migrations of the current application's database, by Alembic."""
         return cast("Migrations", self.get("migrations"))
+
+    @property
+    def backups(self) -> Backups:
+        """Backups of the current application's database."""
+        return cast("Backups", self.get("backups"))
 
     @property
     def jobs(self) -> JobsFace:

@@ -32,6 +32,7 @@ BUILT_IN = {
     "cache": "flask_prod.components.cache:ResponseCache",
     "database": "flask_prod.components.database:Database",
     "migrations": "flask_prod.components.migrations:MigrationsRoom",
+    "backups": "flask_prod.components.backups:BackupsRoom",
     "jobs": "flask_prod.components.jobs:Jobs",
     "health": "flask_prod.components.health:Health",
 }

@@ -118,3 +118,13 @@ def test_first_start_is_hidden(make_app: MakeApp) -> None:
 
     assert command is not None
     assert command.hidden
+
+
+def test_rooms_share_a_group(make_app: MakeApp) -> None:
+    """Commands that several rooms contribute to one group stand side by side in it."""
+    app = make_app(only=("migrations", "backups"))
+
+    result = CliRunner().invoke(prod, ["db", "--help"], obj=ScriptInfo(create_app=lambda: app))
+
+    assert result.exit_code == 0, result.output
+    assert {"upgrade", "backup"} <= {line.split()[0] for line in result.output.splitlines() if line.strip()}
