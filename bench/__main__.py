@@ -29,6 +29,7 @@ from bench.measure import (
     times,
 )
 from bench.pages import page_instructions, page_times
+from bench.queries import query_instructions, query_times, told
 from bench.rooms import write_costs
 from bench.sink import Sink
 from bench.throughput import throughput
@@ -42,6 +43,8 @@ GROUPS = (
     "request.traced",
     "throughput.memory",
     "throughput.redis",
+    "query.overhead",
+    "query.traced",
     "cache.page",
     "cache.memory_hit",
     "cache.tiered_hit",
@@ -130,6 +133,7 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
             yield _noted(f"throughput.{store}", throughput(environ), "requests/s")
     if "request.traced".startswith(beginnings):
         yield from _request("request.traced", surround.traced(), gated)
+    yield from _queries(surround, beginnings, gated)
     for name in _asked_beside(beginnings):
         yield from _beside(name, surround.memory(), gated)
     if not gated:
@@ -160,6 +164,18 @@ def _imports(environ: Environ, gated: bool) -> Iterator[Row]:
     if not gated:
         yield _row("import.ms", milliseconds, "ms")
     yield _row("import.mb", megabytes, "MB")
+
+
+def _queries(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> Iterator[Row]:
+    for name, start in (("query.overhead", surround.memory), ("query.traced", surround.traced)):
+        if not name.startswith(beginnings) or (gated and name == "query.traced"):
+            continue
+        environ = start()
+        counted = query_instructions(environ)
+        yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
+        if not gated:
+            taken = query_times(environ)
+            yield {**_row(f"{name}.time", taken, "us"), "note": told(taken)}
 
 
 def _asked_beside(beginnings: tuple[str, ...]) -> list[str]:

@@ -108,6 +108,10 @@ def build(name: str) -> Flask:
         from bench import pages
 
         return pages.build(name)
+    if name.startswith("query."):
+        from bench import queries
+
+        return queries.build(name)
     if name.startswith("health."):
         from bench import health
 

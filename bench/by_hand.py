@@ -87,13 +87,13 @@ def by_hand(choices: Choices) -> Parts:
     if choices.access_line:
         _request_id_and_access_line(app)
     if choices.traces is not None:
-        _traces(app, choices.traces)
+        trace_requests(app, choices.traces)
     made = {name: _EXTENSIONS[name](app, choices) for name in choices.order}
     made.pop("cors", None)
     return Parts(app=app, **made)
 
 
-def _traces(app: Flask, options: Options) -> None:
+def trace_requests(app: Flask, options: Options) -> None:
     """Trace as the README of opentelemetry-instrumentation-flask and the SDK's documentation say."""
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

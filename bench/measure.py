@@ -69,22 +69,24 @@ def surroundings(redis_url: str | None, sentry_dsn: str) -> Iterator[Callable[[]
         yield environ
 
 
-def instructions(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -> Figures | str:
+def instructions(
+    environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES, counted: int = COUNTED
+) -> Figures | str:
     """Count the CPU instructions of one request by callgrind; a sentence when it is not installed."""
     if not shutil.which("valgrind") or not shutil.which("callgrind_control"):
         return _NEEDED
-    return {name: _count(name, environ()) for name in names}
+    return {name: _count(name, environ(), counted) for name in names}
 
 
-def _count(name: str, environ: dict[str, str]) -> float:
+def _count(name: str, environ: dict[str, str], counted: int) -> float:
     with tempfile.TemporaryDirectory(prefix="callgrind-") as folder:
         tool = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out")
         child = Child(name, environ, tool)
         _control("-i", "on", child.pid)
-        child.serve(COUNTED)
+        child.serve(counted)
         _control("-i", "off", child.pid)
         said = child.end()
-        return _collected(said) / COUNTED
+        return _collected(said) / counted
 
 
 def _collected(said: str) -> float:
@@ -99,13 +101,15 @@ def _control(option: str, value: str, pid: int) -> None:
     subprocess.run(["callgrind_control", option, value, str(pid)], check=True, capture_output=True, timeout=60)
 
 
-def times(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -> Figures:
+def times(
+    environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES, per_round: int = PER_ROUND
+) -> Figures:
     """Return the median microseconds of one in-process request, the applications taking turns."""
     children = {name: Child(name, environ()) for name in names}
     taken: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
         for name, child in children.items():
-            taken[name].append(child.serve(PER_ROUND) / PER_ROUND)
+            taken[name].append(child.serve(per_round) / per_round)
     for child in children.values():
         child.end()
     return {name: statistics.median(values) * 1e6 for name, values in taken.items()}

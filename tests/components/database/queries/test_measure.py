@@ -34,7 +34,7 @@ def record() -> Iterator[RequestRecord]:
 def sleepy(told: Told, seconds: float = 0.03) -> Told:
     """Give SQLite a function that takes its time."""
 
-    def sleep(value: object) -> object:
+    def sleep(value: str) -> str:
         time.sleep(seconds)
         return value
 
