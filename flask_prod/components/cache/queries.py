@@ -7,11 +7,11 @@ what the caller adds by `key`. It holds names and rows, no objects: those belong
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakMethod, WeakSet
 
 from sqlalchemy import Connection, Engine, Select, Table, event
 from sqlalchemy.engine import Dialect, IteratorResult, Result
@@ -116,6 +116,17 @@ class Asked:
 Found: TypeAlias = tuple[list[str], list[list[Any]]]
 
 
+def _weakly(method: Callable[[ORMExecuteState], Any]) -> Callable[[ORMExecuteState], Any]:
+    """Return a listener that keeps nothing alive: SQLAlchemy never forgets one of a class of sessions."""
+    found = WeakMethod(method)
+
+    def execute(state: ORMExecuteState) -> Any:
+        own = found()
+        return None if own is None else own(state)
+
+    return execute
+
+
 class Queries:
     """The query cache of one application."""
 
@@ -131,7 +142,7 @@ class Queries:
             self._followed.add(engine)
             follow(engine, self.forget)
         event.listen(sessions, "after_begin", _remember)
-        event.listen(sessions, "do_orm_execute", self._execute)
+        event.listen(sessions, "do_orm_execute", _weakly(self._execute))
 
     def forget(self, tables: Collection[str]) -> None:
         """Invalidate the results of *tables*, EVERY for all; never raises, since the commit is done."""
