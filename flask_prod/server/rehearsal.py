@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -24,6 +23,9 @@ from .load import HOST, Load, Rotation, Tally, status
 
 START = 60.0
 """Seconds within which an application must answer."""
+
+PAUSE = 0.01
+"""Seconds that a client rests between two requests: the servers need the processors to start, too."""
 
 _TAIL = 15
 """So many lines of a server's output are shown when it does not do what it should."""
@@ -93,7 +95,7 @@ class Instance:
     folder: Path
     port: int = field(default_factory=_free_port)
     _process: subprocess.Popen[bytes] | None = None
-    _abandoned: frozenset[str] = frozenset()
+    _memory: frozenset[Path] = frozenset()
 
     @property
     def temporary(self) -> Path:
@@ -135,7 +137,6 @@ class Instance:
         """Start, and return when it answers; RehearsalFailed otherwise."""
         command = [*self.script.command, "--bind", f"{HOST}:{self.port}", self.script.target]
         env = {**self.script.env, "PORT": str(self.port), "TMPDIR": str(self.temporary)}
-        self._abandoned = frozenset(abandoned(multiprocess.SHARED_MEMORY))
         with open(self.folder / f"output{self.number}", "wb") as output:
             self._process = subprocess.Popen(  # noqa: S603  # the words are ours, and there is no shell
                 bound_to_this_process(command, signal.SIGTERM),
@@ -152,6 +153,7 @@ class Instance:
     def send(self, number: int) -> None:
         """Send a signal to the master."""
         if self._process is not None:
+            self._memory = own_memory(self._process.pid)
             self._process.send_signal(number)
 
     def end(self) -> str:
@@ -179,8 +181,7 @@ class Instance:
         for path in self.temporary.iterdir():
             if not path.name.startswith(run_dir):
                 yield f"temporary file {path.name}"
-        for name in frozenset(abandoned(multiprocess.SHARED_MEMORY)) - self._abandoned:
-            yield f"shared memory {name}"
+        yield from (f"shared memory {folder}" for folder in self._memory if folder.exists())
 
 
 def rehearse(script: Script, rounds: int, show: Callable[[Scene], None]) -> list[Scene]:
@@ -221,7 +222,7 @@ def _look_around(script: Script, instances: Sequence[Instance]) -> None:
 
 def _term(script: Script, rotation: Rotation, instance: Instance, number: int) -> Scene:
     """Stop one instance as a deploy does, start it anew, and wait until it takes part again."""
-    with Load(rotation, script.paths, script.clients) as load:
+    with Load(rotation, script.paths, script.clients, PAUSE) as load:
         time.sleep(script.seconds)
         began = time.monotonic()
         instance.send(signal.SIGTERM)
@@ -236,7 +237,7 @@ def _term(script: Script, rotation: Rotation, instance: Instance, number: int) -
 def _hup(script: Script, rotation: Rotation, instance: Instance, number: int) -> Scene:
     """Let one instance reload, and wait until all of its workers are new."""
     old = instance.workers
-    with Load(rotation, script.paths, script.clients) as load:
+    with Load(rotation, script.paths, script.clients, PAUSE) as load:
         time.sleep(script.seconds)
         began = time.monotonic()
         instance.send(signal.SIGHUP)
@@ -256,9 +257,12 @@ def _wait_until(condition: Callable[[], bool], seconds: float = START) -> bool:
     return True
 
 
-def abandoned(place: Path) -> Iterator[str]:
-    """Yield the names of directories of metrics that no process holds any more."""
-    for folder in place.glob(f"{multiprocess.PREFIX}*"):
-        with suppress(OSError), open(folder / "lock", "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield folder.name
+def own_memory(pid: int, place: Path = multiprocess.SHARED_MEMORY) -> frozenset[Path]:
+    """Return the directories in shared memory in which a process holds files; none without /proc."""
+    found = set()
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):
+            target = Path(os.readlink(link))
+            if target.parent.parent == place:
+                found.add(target.parent)
+    return frozenset(found)
