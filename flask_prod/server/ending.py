@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
-import threading
 from collections.abc import Mapping
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from flask_prod.core.closing import closing_seconds
@@ -43,9 +43,12 @@ class Ending:
         if self._began:
             return
         self._began = monotonic()
-        late = threading.Timer(self._seconds - closing_seconds(self._seconds), self.finish)
-        late.name, late.daemon = "flask-prod-ending", True
-        late.start()
+        # Not a Thread, which waits until it runs: under gevent signals are handled where nobody may wait.
+        _thread.start_new_thread(self._finish_late, ())
+
+    def _finish_late(self) -> None:
+        sleep(self._seconds - closing_seconds(self._seconds))
+        self.finish()
 
 
 def close_all(shutdown: float, spent: Mapping[str, float]) -> None:
