@@ -160,7 +160,8 @@ def printable(text: str) -> str:
 def _request_words(line: RequestLine) -> tuple[str, ...]:
     outcome = "" if line.outcome == "ok" else line.outcome
     numbers = f"{line.status} {line.duration_ms:.1f}ms {line.bytes}B"
-    return (line.method, line.path, numbers, outcome, line.error, line.error_at, _pairs(line.fields))
+    asked = f"{line.db_queries} queries in {line.db_ms:.1f}ms" if line.db_queries else ""
+    return (line.method, line.path, numbers, asked, outcome, line.error, line.error_at, _pairs(line.fields))
 
 
 def _log_words(line: LogLine) -> tuple[str, ...]:

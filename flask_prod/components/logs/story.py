@@ -75,7 +75,8 @@ def _request_words(content: Mapping[str, Any]) -> tuple[object, ...]:
     get = content.get
     numbers = (get("status"), f"{get('duration_ms')} ms", f"{get('bytes')} B", "from", get("client"))
     outcome = "" if get("outcome") == "ok" else get("outcome")
-    return (get("method"), get("path"), *numbers, outcome, get("error"), get("error_at"))
+    asked = f"{get('db_queries')} queries in {get('db_ms', 0)} ms" if get("db_queries") else ""
+    return (get("method"), get("path"), *numbers, asked, outcome, get("error"), get("error_at"))
 
 
 def _log_words(content: Mapping[str, Any]) -> tuple[object, ...]:

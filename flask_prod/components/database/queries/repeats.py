@@ -61,6 +61,6 @@ class Repeats:
     def _tell(self, record: RequestRecord, repeat: Repeat) -> None:
         where = f" at {repeat.place}" if repeat.place else ""
         asked = f"{record.method[:32]} {record.route or 'a request without a route'}"
-        message = f"{asked} asked the same {repeat.count} times{where}: {repeat.shown} -- {_REMEDY}"
+        message = f"{asked} asked the same {repeat.count} times{where}. {_REMEDY}"
         fields = {"statement": repeat.shown, "count": repeat.count, "at": repeat.place, "route": record.route}
         self._emit(Event(REPEATED, message, "warning", fields))

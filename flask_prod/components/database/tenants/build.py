@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask
+from flask import Flask, has_request_context
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import BadRequest, NotFound
@@ -16,7 +16,7 @@ from ..engine import create_folder, parse_url
 from ..engines import TENANT, Engines
 from ..parts import Parts
 from ..settings import DatabaseSettings
-from ..sqlite import is_file
+from ..sqlite import is_file, is_file_of, path_of
 from .engine import Places, Tenants
 from .names import LONGEST, TenantError, TenantRules, UnknownTenant, filled
 from .pools import TenantPools
@@ -36,9 +36,15 @@ class Databases:
         self._engines = engines
 
     def open(self, name: str) -> Engine:
-        """Return a new engine; UnknownTenant where the application knows no address."""
+        """Return a new engine; UnknownTenant where the application knows no address.
+
+        Nor has a tenant without a file of SQLite one while a request is served: whoever names tenants there would
+        make files.
+        """
         url = self._address(name)
         create_folder(url)
+        if has_request_context() and is_file_of(url) and not path_of(url).exists():
+            raise UnknownTenant("There is no such tenant.")
         return self._engines.open(url, TENANT, **self._options(url))
 
     def _address(self, name: str) -> URL:

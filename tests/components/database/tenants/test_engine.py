@@ -148,6 +148,22 @@ def test_address_by_template(make_app: MakeApp, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "t").glob("*.db")] == ["acme.db"]
 
 
+def test_request_makes_no_file(make_app: MakeApp, tmp_path: Path) -> None:
+    """A request for a tenant without a file gets 404, and there is none afterwards either."""
+    prod = ProdKit(only=["database"])
+    app = make_app(
+        kit=prod, DATABASE_TENANTS="database", DATABASE_TENANT_URL=f"sqlite:///{tmp_path}/{{tenant}}.db"
+    )
+    by_header(prod)
+    app.add_url_rule("/", view_func=lambda: str(prod.db.session.scalar(text("SELECT 7"))))
+    with app.app_context(), prod.db.tenant("acme").engine.begin() as connection:
+        connection.execute(text("CREATE TABLE x (id INT)"))
+
+    assert app.test_client().get("/", headers={"X-Tenant": "nobody"}).status_code == 404
+    assert app.test_client().get("/", headers={"X-Tenant": "acme"}).text == "7"
+    assert not (tmp_path / "nobody.db").exists()
+
+
 def test_address_that_is_none(make_app: MakeApp) -> None:
     """A tenant's address that is none is not shown; a tenant without one is unknown, and none at all is said."""
     prod, other = ProdKit(only=["database"]), ProdKit(only=["database"])
