@@ -10,6 +10,7 @@ from sqlalchemy import URL, Engine, event
 from flask_prod.core.errors import ConfigError
 
 from .settings import DatabaseSettings
+from .silence import limit_silence
 
 _VERIFYING = ("verify-ca", "verify-full")
 _ANSWER_LATE = 5.0
@@ -29,7 +30,9 @@ def connect_args(url: URL, settings: DatabaseSettings, name: str) -> dict[str, A
 
 
 def prepare(engine: Engine, settings: DatabaseSettings) -> None:
-    """Limit the time of statements where only a statement can."""
+    """Limit the time of statements where only a statement can, and that of a server's silence."""
+    if engine.dialect.name == "postgresql":
+        limit_silence(engine)
     if engine.dialect.name not in ("mysql", "mariadb") or not settings.statement_timeout:
         return
     milliseconds = max(1, round(settings.statement_timeout * 1000))

@@ -34,15 +34,15 @@ def give_address(app: Flask, url: URL) -> None:
 
 
 def engines_of(app: Flask) -> dict[str | None, Engine]:
-    """Return the engines of the Flask-SQLAlchemy or Flask-SQLAlchemy-Lite of *app* by their names there."""
+    """Return the engines of the Flask-SQLAlchemy or Flask-SQLAlchemy-Lite of *app* by their names there.
+
+    Their own `engines` needs a context of the application, at the end of which its functions are called:
+    in a forked child one of these may wait for ever, for a thread of the parent.
+    """
     extension = app.extensions.get("sqlalchemy")
-    if extension is None or not hasattr(type(extension), "engines"):
-        return {}
-    with app.app_context():
-        try:
-            found = dict(extension.engines)
-        except RuntimeError:  # half of an init_app: the application's own matter
-            return {}
+    engines: dict[Flask, dict[str | None, Engine]] = getattr(extension, "_app_engines", {})
+    states: dict[Flask, Any] = getattr(extension, "_app_state", {})
+    found = engines.get(app) or getattr(states.get(app), "engines", {})
     return {name: engine for name, engine in found.items() if isinstance(engine, Engine)}
 
 

@@ -50,8 +50,8 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     warm_up: bool = True
     """Open what stays open when a process starts, in the background; not for SQLite."""
 
-    connect_timeout: Duration = 3.0
-    """How long opening a connection may take."""
+    connect_timeout: Duration = 2.0
+    """How long opening a connection may take; PostgreSQL knows whole seconds, two at least."""
 
     statement_timeout: Duration = 30.0
     """How long one statement may run before it ends with 504, except on SQLite; 0 leaves it to the server."""

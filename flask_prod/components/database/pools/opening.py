@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+import click
 from flask import Flask
 from sqlalchemy import Engine
 
@@ -89,7 +90,8 @@ def opening(app: Flask, settings: DatabaseSettings, kit: Installed, engine: Engi
         return capacity.judge(settings, room, capacity.web_processes(), _job_workers(app))
 
     leader = Leader(run_dir(kit.service, app.root_path), "database-capacity")
-    made = Opening(engine, leader, judge, warm=settings.warm_up, checks=kit.service.production)
+    warm = settings.warm_up and not _is_job_worker()
+    made = Opening(engine, leader, judge, warm=warm, checks=kit.service.production)
     made.emit, made.name = kit.emit, kit.service.service_name
     return made
 
@@ -98,3 +100,9 @@ def _job_workers(app: Flask) -> int:
     """Return how many job workers there are, as far as this service's settings say so."""
     rows = state_of(app).settings.rows
     return next((int(str(row.value)) for row in rows if row.key == "JOBS_WORKERS" and row.origin != "default"), 0)
+
+
+def _is_job_worker() -> bool:
+    """Tell whether this is `flask prod worker`: each of its processes needs a connection or two, no more."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.info_name == "worker"
