@@ -17,7 +17,7 @@ EXTRAS_lint := test,bench,lint
 EXTRAS_bench := bench
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest lint format bench faults traps clean
+.PHONY: help demo test test-lowest lint format bench faults drain-test traps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -47,6 +47,11 @@ bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, s
 
 faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run
 	$(BIN)/python -m pytest -m faults --timeout 900 $(ARGS)
+
+drain-test: $(VENV)/.demo  ## a deploy of the sample shop, rehearsed: no request may be lost; ARGS="--rounds 5"
+	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export FLASK_APP=sample_app DATA_DIR="$$data" \
+		ENVIRONMENT=$${ENVIRONMENT:-development} DRAIN_SECONDS=$${DRAIN_SECONDS:-3} && $(BIN)/flask prepare && \
+		$(BIN)/flask prod drain-test --rounds 1 --path /health/live --path / --path /api/products $(ARGS)
 
 traps: $(VENV)/.test  ## every known trap, by hand and with the kit; writes docs/traps.md
 	$(BIN)/python -m tests.traps.record
