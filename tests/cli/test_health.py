@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner, Result
@@ -144,3 +149,62 @@ def test_hostile_details(http_sink: HttpSink) -> None:
     assert result.exit_code == 1
     assert "\x1b" not in result.output
     assert len(result.output.splitlines()) == 3
+
+
+def test_watch(monkeypatch: pytest.MonkeyPatch, make_app: MakeApp) -> None:
+    """Not on a terminal --watch prints a line per change, and Ctrl-C ends it without a trace."""
+    kit = ProdKit(only=("health",))
+    face: HealthFace = kit.get("health")
+    answers = [Finding(), Finding(), Finding("fail", "closed"), Finding("fail", "closed"), Finding()]
+    face.check("payments", critical=False, interval=0)(lambda: answers.pop(0))
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if not answers:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("flask_prod.cli.health.time.sleep", sleep)
+    result = run("--watch", app=make_app(kit=kit))
+
+    assert result.exit_code == 0
+    assert [line.split(" ", 1)[1] for line in result.output.splitlines()] == [
+        "healthy", "degraded payments fail (closed)", "healthy",
+    ]  # fmt: skip
+    assert set(looks) == {2.0}
+
+
+def test_watch_a_service_that_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that cannot be reached now is watched on, and its return is a line."""
+    left = [1, 1]
+
+    def sleep(_seconds: float) -> None:
+        left.pop()
+        if not left:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("flask_prod.cli.health.time.sleep", sleep)
+    result = run("--watch", "--url", "http://127.0.0.1:1")
+
+    assert result.exit_code == 0
+    assert len(result.output.splitlines()) == 1
+    assert "unreachable service fail" in result.output
+
+
+def test_watch_on_a_terminal(gunicorn: StartGunicorn) -> None:
+    """On a terminal the table is redrawn in place; Ctrl-C ends with exit code 0."""
+    server = gunicorn(source=SOURCE, env={"ENVIRONMENT": "test", "HEALTH_TOKEN": TOKEN}, ready="/health/live")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "flask", "prod", "health", "--watch", "--url", server.url, "--token", TOKEN]
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=server.folder) as process:
+        os.close(theirs)
+        shown = b""
+        while shown.count(b"\x1b[H\x1b[2J") < 2 and len(shown) < 100_000:
+            shown += os.read(ours, 4096)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(10)
+    os.close(ours)
+
+    assert code == 0
+    assert b"payments" in shown
+    assert b"Ctrl-C ends" in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,8 +16,10 @@ from flask_prod.components.health import HealthFace
 from flask_prod.core.component import Finding
 from flask_prod.core.redaction import REDACTED
 from tests.apps import MakeApp, StartGunicorn
+from tests.servers import wait_for
 
 TOKEN = "a-long-token-for-tests"
+DRAFT = "application/health+json"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
 Build = Callable[..., tuple[Flask, HealthFace]]
@@ -231,6 +235,183 @@ def test_bad_settings(build: Build, key: str, value: object) -> None:
     """A path or a time that cannot work is refused at start, by its key."""
     with pytest.raises(ConfigError, match=key):
         build(**{key: value})
+
+
+def test_startup(build: Build) -> None:
+    """The probe of a start-up says yes once, and then for ever."""
+    app, _ = build()
+    handle = app.extensions["prod"].contributions["health"].handle
+    client = app.test_client()
+    client.get("/")
+    handle.started = False
+    before = client.get("/health/startup")
+    handle.started = True
+    after = client.get("/health/startup")
+    handle.drain()
+
+    assert (before.status_code, before.text) == (503, "starting")
+    assert (after.status_code, after.text) == (200, "started")
+    assert client.get("/health/startup").text == "started"
+
+
+def test_groups(build: Build) -> None:
+    """A group has a path of its own, which hears its checks only: named by the checks or by the settings."""
+    app, face = build(HEALTH_GROUPS="edge=fine; core=cache,fine", HEALTH_TOKEN=TOKEN)
+    face.check("fine", groups=("outer",))(lambda: None)
+    face.check("cache")(down)
+    client = app.test_client()
+    words = {name: client.get(f"/health/groups/{name}") for name in ("edge", "core", "outer", "none", "")}
+    told = client.get("/health/groups/core", headers=BEARER).get_json()
+
+    assert {name: (r.status_code, r.text) for name, r in words.items() if r.status_code != 404} == {
+        "edge": (200, "healthy"), "core": (503, "unhealthy"), "outer": (200, "healthy"),
+    }  # fmt: skip
+    assert (told["group"], set(told["checks"])) == ("core", {"fine", "cache"})
+    assert client.get("/health", headers=BEARER).get_json()["groups"] == ["core", "edge", "outer"]
+
+
+def test_chosen_for_readiness(build: Build) -> None:
+    """HEALTH_READY gives checks a say in readiness that were written without one."""
+    app, face = build(HEALTH_READY="database")
+    face.check("database")(down)
+
+    assert app.test_client().get("/health/ready").text == "unready"
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "stranger", "state"),
+    [
+        ({"query_string": "format=json"}, "application/json", b'{"status":"degraded"}', "degraded"),
+        ({"query_string": "format=health%2Bjson"}, "application/health+json", b'{"status":"warn"}', "warn"),
+        ({"query_string": "format=health+json"}, "application/health+json", b'{"status":"warn"}', "warn"),
+        (
+            {"headers": {"Accept": "application/health+json"}},
+            "application/health+json",
+            b'{"status":"warn"}',
+            "warn",
+        ),
+        (
+            {"headers": {"Accept": "application/vnd.spring-boot.actuator.v3+json, */*;q=0.1"}},
+            "application/vnd.spring-boot.actuator.v3+json",
+            b'{"status":"UP"}',
+            "UP",
+        ),
+    ],
+)
+def test_formats(build: Build, asked: dict[str, Any], kind: str, stranger: bytes, state: str) -> None:
+    """Each form has its own type and words, by `format=` and by `Accept`, for strangers and with the token."""
+    app, face = build(HEALTH_TOKEN=TOKEN, SERVICE_VERSION="1.2.3")
+    face.check("payments", critical=False)(down)
+    client = app.test_client()
+    word = client.get("/health", **asked)
+    whole = client.get("/health", **{**asked, "headers": {**asked.get("headers", {}), **BEARER}})
+
+    assert (word.content_type, word.data) == (kind, stranger)
+    assert whole.content_type == kind
+    assert json.loads(whole.data)["status"] == state
+    assert "hunter22" not in whole.text
+
+
+def test_draft(build: Build) -> None:
+    """health+json has the fields of the IETF draft."""
+    app, face = build(HEALTH_TOKEN=TOKEN, SERVICE_VERSION="1.2.3")
+    face.check("payments", critical=False)(lambda: Finding("fail", "closed"))
+    body = json.loads(app.test_client().get("/health?format=health%2Bjson", headers=BEARER).data)
+    (found,) = body["checks"]["payments:responseTime"]
+
+    assert (body["version"], body["releaseId"], body["serviceId"]) == ("1", "1.2.3", "shop")
+    assert (found["status"], found["observedUnit"], found["output"]) == ("fail", "ms", "closed")
+
+
+def test_actuator(build: Build) -> None:
+    """Spring Boot's form has components with their details, and a draining instance is out of service."""
+    app, face = build(HEALTH_TOKEN=TOKEN)
+    face.check("payments", critical=False, groups="edge")(lambda: Finding("fail", "closed", {"queue": 7}))
+    client = app.test_client()
+    body = client.get("/health?format=actuator", headers=BEARER).get_json()
+    with app.app_context():
+        face.drain()
+
+    assert (body["components"]["payments"]["status"], body["groups"]) == ("DOWN", ["edge"])
+    assert body["components"]["payments"]["details"].items() >= {"queue": 7, "detail": "closed"}.items()
+    assert client.get("/health/ready?format=actuator").get_json() == {"status": "OUT_OF_SERVICE"}
+
+
+def test_text(build: Build) -> None:
+    """Plain text has a line for the whole and one for each check."""
+    app, face = build(HEALTH_TOKEN=TOKEN)
+    face.check("payments")(lambda: Finding("warn", "is slow"))
+    face.check("fine")(lambda: None)
+    body = app.test_client().get("/health?format=text", headers=BEARER)
+
+    assert body.text == "degraded\npayments warn is slow\nfine ok\n"
+
+
+def test_odd_questions(build: Build) -> None:
+    """A form that does not exist is as none, and a long header harms nothing."""
+    app, _ = build()
+    client = app.test_client()
+
+    assert client.get("/health?format=xml").text == "healthy"
+    assert client.get("/health", headers={"Accept": "a/b," * 2000}).text == "healthy"
+    assert client.get("/health?" + "&" * 5000).text == "healthy"
+
+
+def test_history(build: Build) -> None:
+    """The last hundred changes, the newest first, for whoever sends the token."""
+    app, face = build(HEALTH_TOKEN=TOKEN)
+    answers = [False, *([True, False] * 60)]
+    face.check("flaps", interval=0)(lambda: answers.pop())
+    client = app.test_client()
+    for _ in range(120):
+        client.get("/health")
+    changes = client.get("/health/history", headers=BEARER).get_json()["changes"]
+
+    assert client.get("/health/history").status_code == 404
+    assert len(changes) == 100
+    assert {(change["check"], change["before"], change["after"]) for change in changes} == {
+        ("flaps", "ok", "fail"), ("flaps", "fail", "ok"),
+    }  # fmt: skip
+    assert changes[0]["at"] >= changes[-1]["at"]
+
+
+@pytest.mark.parametrize("key", ["HEALTH_TOKEN", "OPS_TOKEN"])
+def test_tokens(build: Build, key: str) -> None:
+    """HEALTH_TOKEN and OPS_TOKEN both open the details, and neither is refused for the other's sake."""
+    events: list[str] = []
+    app, _ = build(**{"HEALTH_TOKEN": "x" * 20, "OPS_TOKEN": "y" * 20, key: TOKEN})
+    gate = app.extensions["prod"].contributions["health"].steps[0].ask.__self__._gate
+    gate._emit = lambda event: events.append(event.name)
+
+    assert app.test_client().get("/health", headers=BEARER).is_json
+    assert events == []
+
+
+def test_stuck(build: Build) -> None:
+    """Liveness fails while a worker of the host serves nobody, since a restart helps."""
+    app, _ = build(HEALTH_BACKGROUND=True, HEALTH_STUCK_AFTER="1m")
+    client = app.test_client()
+    assert client.get("/health/live").text == "alive"
+    app.extensions["prod"].contributions["health"].handle._watchdog.stuck = (4711,)
+
+    assert (client.get("/health/live").status_code, client.get("/health/live").text) == (503, "stuck")
+
+
+def test_memory_only(build: Build) -> None:
+    """In the background a probe only reads memory: readiness answers at once while its check still hangs."""
+    app, face = build(HEALTH_BACKGROUND=True, HEALTH_TIMEOUT="300ms", HEALTH_FAILURES=1)
+    release = threading.Event()
+    face.check("hangs", ready=True)(lambda: release.wait(5))
+    client = app.test_client()
+    began = time.monotonic()
+    starting = [client.get(f"/health/{probe}").text for probe in ("ready", "startup", "live")]
+    took = time.monotonic() - began
+    word = wait_for(lambda: client.get("/health/ready").text != "starting" and client.get("/health/ready").text, 5)
+    release.set()
+
+    assert starting == ["starting", "starting", "alive"]
+    assert took < 0.2
+    assert word == "unready"
 
 
 SHOP = """
