@@ -1,18 +1,20 @@
 """The places settings come from, in the order in which they win.
 
 app.config > environment > .env > secret files > profile file > profile shipped with flask-prod > default
+Profile files may hold variables, `${NAME}`; nothing else is ever expanded.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError
 from .settings import Source
+from .templates import Missing, expand
 
 SECRETS_DIR = "/run/secrets"
 """Where Docker and Kubernetes mount secrets by default; SECRETS_DIR names another directory."""
@@ -34,8 +36,8 @@ def find_sources(config: Mapping[str, Any], root: Path, environ: Mapping[str, st
     sources.append(Source("secret file", read_secret_files(sources)))
 
     name = next((str(s.values["ENVIRONMENT"]) for s in sources if s.values.get("ENVIRONMENT")), "production")
-    sources += read_profiles(name, _profile_folders(environ, root))
-    return sources
+    profiles = list(read_profiles(name, _profile_folders(environ, root)))
+    return [*sources, *expand_profiles(profiles, sources)]
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
@@ -71,17 +73,41 @@ def read_secret_files(sources: list[Source]) -> dict[str, str]:
 
 
 def read_profiles(name: str, folders: list[Path]) -> Iterator[Source]:
-    """Yield the profile *name* and those it inherits from, then the one that flask-prod ships."""
-    own = _chain(name, folders)
+    """Yield the profile *name* and those it inherits from, then what flask-prod ships for the first it has."""
+    own, names = _chain(name, folders)
     yield from own
-    shipped = SHIPPED / f"{name}.toml"
-    if shipped.is_file():
-        yield Source(f"profile {name} of flask-prod", _toml(shipped))
+    shipped = next((one for one in names if _shipped(one)), None)
+    if shipped is not None:
+        yield Source(f"profile {shipped} of flask-prod", _toml(SHIPPED / f"{shipped}.toml"))
     elif not own:
         raise ConfigError(
             [f"ENVIRONMENT is {name!r}, but there is no config/{name}.toml; write one, or use development, test, "
              "staging or production."]
         )  # fmt: skip
+
+
+def expand_profiles(profiles: Sequence[Source], above: Sequence[Source]) -> list[Source]:
+    """Return *profiles* with the variables in them filled in, from environment, `.env` and secret files.
+
+    ConfigError names file, key and variable for each that is missing, unless a source above sets the key anyway.
+    """
+    places = [source.values for source in above if source.name != "app.config"]
+    taken = {key for source in above for key, value in source.values.items() if value is not None}
+    problems: list[str] = []
+    expanded = []
+    for profile in profiles:
+        values = {}
+        for key, value in profile.values.items():
+            try:
+                values[key] = expand(value, places)
+            except Missing as error:
+                if key not in taken:
+                    problems.append(f"{key} in {profile.name} {error}.")
+        taken.update(values)
+        expanded.append(Source(profile.name, values))
+    if problems:
+        raise ConfigError(problems)
+    return expanded
 
 
 _NOT_A_SECRET = frozenset({"ENV_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"})
@@ -95,21 +121,35 @@ def _secret(name: str, path: Path) -> dict[str, str]:
     return {name.removesuffix("_FILE"): _text(path).rstrip("\r\n")}
 
 
-def _chain(name: str, folders: list[Path]) -> list[Source]:
+def _chain(name: str, folders: list[Path]) -> tuple[list[Source], list[str]]:
+    """Return the files of a profile and of those it inherits from, and the names on the way."""
     found: list[Source] = []
+    names: list[str] = []
     wanted: str | None = name
     while wanted and len(found) < _ENDLESS:
+        names.append(wanted)
         path = next((f / f"{wanted}.toml" for f in folders if (f / f"{wanted}.toml").is_file()), None)
         if path is None:
-            if found:
+            if found and not _shipped(wanted):
                 raise ConfigError([f"{found[-1].name} inherits {wanted!r}, but there is no config/{wanted}.toml."])
-            return found
+            return found, names
         values = _toml(path)
-        wanted = values.pop("inherits", None)
+        wanted = _inherited(values, path)
         found.append(Source(f"config/{path.name}", values))
     if wanted:
         raise ConfigError([f"config/{name}.toml inherits from itself by way of {wanted!r}."])
-    return found
+    return found, names
+
+
+def _inherited(values: dict[str, Any], path: Path) -> str | None:
+    name = values.pop("inherits", None)
+    if name is not None and not isinstance(name, str):
+        raise ConfigError([f'inherits in config/{path.name} must be the name of a profile: inherits = "base".'])
+    return name
+
+
+def _shipped(name: str) -> bool:
+    return (SHIPPED / f"{name}.toml").is_file()
 
 
 def _profile_folders(environ: Mapping[str, str], root: Path) -> list[Path]:

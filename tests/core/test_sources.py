@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from flask_prod.core.errors import ConfigError
+from flask_prod.core.registry import BUILT_IN, load_component
+from flask_prod.core.settings import Section, ServiceSettings, key_names, read_settings
 from flask_prod.core.sources import find_sources, parse_dotenv
 
 
@@ -81,3 +83,81 @@ def test_profile_that_cannot_be_used(folder: Path, files: dict[str, str], senten
 
     with pytest.raises(ConfigError, match=sentence):
         find_sources({}, Path("app"), {"ENVIRONMENT": "test2"})
+
+
+def profile(folder: Path, text: str, name: str = "test") -> None:
+    (folder / "config").mkdir(exist_ok=True)
+    (folder / "config" / f"{name}.toml").write_text(text)
+
+
+def test_variables_in_a_profile(folder: Path) -> None:
+    """Variables come from environment, .env and secret files, in this order, and never from app.config."""
+    profile(folder, 'REDIS_URL = "redis://:${PASSWORD}@${HOST}:${PORT:-6379}/0"\n[TABLE]\nname = "${HOST}"\n')
+    (folder / ".env").write_text("PASSWORD=never\nHOST=cache\n")
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "PASSWORD").write_text("never either")
+    environ = {"SECRETS_DIR": str(folder / "secrets"), "PASSWORD": "a${HOST}b"}
+
+    assert value("REDIS_URL", {"HOST": "config"}, **environ) == "redis://:a${HOST}b@cache:6379/0"
+    assert value("TABLE", **environ) == {"name": "cache"}
+    environ.pop("PASSWORD")
+    (folder / ".env").write_text("HOST=cache\n")
+    assert value("REDIS_URL", **environ) == "redis://:never either@cache:6379/0"
+
+
+def test_secrets_are_never_expanded(folder: Path) -> None:
+    """Neither environment nor .env nor secret files are templates: a secret may hold `${`."""
+    (folder / ".env").write_text("B='${HOME}'\n")
+    (folder / "secrets").mkdir()
+    (folder / "secrets" / "C").write_text("${HOME}")
+    environ = {"A": "${HOME}", "SECRETS_DIR": str(folder / "secrets")}
+
+    assert [value(name, **environ) for name in "ABC"] == ["${HOME}"] * 3
+
+
+def test_missing_variables(folder: Path) -> None:
+    """Each missing variable is named with its key and file, all of them at once, and no value."""
+    profile(folder, 'inherits = "base"\nA = "x ${ONE}"\nB = "${TWO:?see the wiki}"\nC = "${FOUND}${"\n')
+    profile(folder, 'A = "${THREE}"\nD = "${FOUR}"\n', "base")
+
+    with pytest.raises(ConfigError) as caught:
+        value("A", FOUND="hunter2", D="set above")
+
+    assert caught.value.problems == (
+        "A in config/test.toml needs the variable ONE, which is not set.",
+        "B in config/test.toml needs the variable TWO, which is not set: see the wiki.",
+        "C in config/test.toml has a ${ that is no variable: there are ${NAME}, ${NAME:-default}, "
+        "${NAME:?message} and $${.",
+        "A in config/base.toml needs the variable THREE, which is not set.",
+    )
+    assert "hunter2" not in str(caught.value)
+
+
+def test_inheriting_what_is_shipped(folder: Path) -> None:
+    """A profile of one's own may inherit one that flask-prod ships, under another name too."""
+    profile(folder, 'inherits = "test"\nNAME = "qa"\n', "qa")
+    names = [source.name for source in find_sources({}, Path("app"), {"ENVIRONMENT": "qa"})]
+
+    assert names[-2:] == ["config/qa.toml", "profile test of flask-prod"]
+
+
+def test_inherits_must_be_a_name(folder: Path) -> None:
+    """`inherits = 3` is told in words."""
+    profile(folder, "inherits = 3")
+
+    with pytest.raises(ConfigError, match=r"inherits in config/test\.toml must be the name of a profile"):
+        value("A")
+
+
+@pytest.mark.parametrize("name", ["development", "test", "staging", "production"])
+def test_shipped_profiles(name: str) -> None:
+    """Each shipped profile sets only settings that exist, to values that they may have."""
+    sections: list[type[Section]] = [ServiceSettings, *(load_component(room).settings for room in BUILT_IN)]
+    sources = [
+        source for source in find_sources({}, Path("app"), {"ENVIRONMENT": name}) if "profile" in source.name
+    ]
+    known = {key for kind in sections for field in kind.__struct_fields__ for key in key_names(kind, field)}
+
+    assert [source.name for source in sources] == [f"profile {name} of flask-prod"]
+    assert not set(sources[0].values) - known
+    read_settings(sections, sources)
