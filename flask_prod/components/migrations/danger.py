@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
-TypeOf = Callable[[str, str], "str | None"]
-"""The type that a column of a table has now; None for one that is not there yet."""
+
+@dataclass(frozen=True)
+class Known:
+    """What the database has; without it everything that is named counts as there."""
+
+    type_of: Callable[[str, str], str | None] = lambda _table, _column: None
+    """The type that a column of a table has now; None for one that is not there yet."""
+
+    is_new: Callable[[str], bool] = lambda _table: False
+    """Whether a table was not there when the migration began: what is dropped of it held nobody's data."""
+
 
 _NAME = r"((?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\])(?:\.(?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\]))*)"
 _FLAGS = re.IGNORECASE | re.DOTALL
 _NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|''|\\.)*'", re.DOTALL)
 _SPACE = re.compile(r"\s+")
 
-_WHOLE = (
+_TABLES = (
     (re.compile(rf"\bDROP\s+TABLE\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops the table {}"),
-    (re.compile(rf"\bDROP\s+(?:SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops all of {}"),
-    (re.compile(rf"\bDROP\s+SEQUENCE\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops the sequence {}"),
     (re.compile(rf"\bTRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?{_NAME}", _FLAGS), "empties the table {}"),
     (re.compile(rf"\bDELETE\s+FROM\s+(?:ONLY\s+)?{_NAME}", _FLAGS), "deletes rows of {}"),
-    (
-        re.compile(rf"\bDROP\s+(?:\w+\s+)+?(?:IF\s+EXISTS\s+)?{_NAME}\s+CASCADE\b", _FLAGS),
-        "drops what depends on {}",
-    ),
+)
+_OTHERS = (
+    (re.compile(rf"\bDROP\s+(?:SCHEMA|DATABASE)\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops all of {}"),
+    (re.compile(rf"\bDROP\s+SEQUENCE\s+(?:IF\s+EXISTS\s+)?{_NAME}", _FLAGS), "drops the sequence {}"),
+    (re.compile(rf"\bDROP\s+(?!TABLE\b)(?:\w+\s+)+?{_NAME}\s+CASCADE\b", _FLAGS), "drops what depends on {}"),
 )
 _ALTER = re.compile(rf"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?{_NAME}\s+(.*)", _FLAGS)
 _KEPT = r"(?:CONSTRAINT|INDEX|KEY|PRIMARY|FOREIGN|CHECK|DEFAULT|NOT|IDENTITY|EXPRESSION|PARTITION)\b"
@@ -37,7 +46,8 @@ _MYSQL_TYPE = re.compile(
     r"([A-Za-z]+(?:\s*\([^)]*\))?)", _FLAGS,
 )  # fmt: skip
 _AFTER_TYPE = re.compile(r"\s+(?:USING|COLLATE|NOT\s+NULL|NULL|DEFAULT)\b.*", _FLAGS)
-_BATCH = "_alembic_tmp_"
+BATCH = "_alembic_tmp_"
+"""What Alembic calls the new table while it rebuilds one on SQLite."""
 
 
 def statements(script: str) -> Iterator[str]:
@@ -47,24 +57,28 @@ def statements(script: str) -> Iterator[str]:
             yield _SPACE.sub(" ", statement).strip()
 
 
-def dangers(statement: str, type_of: TypeOf, version_table: str = "alembic_version") -> Iterator[str]:
+def dangers(statement: str, known: Known, version_table: str = "alembic_version") -> Iterator[str]:
     """Yield what a statement destroys, in a few words each; nothing for one that keeps all data."""
-    for pattern, words in _WHOLE:
+    for pattern, words in _TABLES:
         for match in pattern.finditer(statement):
-            name = plain(match[1])
-            if name.rpartition(".")[2] != version_table and not name.startswith(_BATCH):
-                yield words.format(name)
+            table = plain(match[1])
+            ours = table.rpartition(".")[2] == version_table or table.startswith(BATCH)
+            if not ours and not known.is_new(table):
+                yield words.format(table)
+    for pattern, words in _OTHERS:
+        yield from (words.format(plain(match[1])) for match in pattern.finditer(statement))
     for match in _ALTER.finditer(statement):
         table = plain(match[1])
-        yield from (f"drops the column {table}.{plain(found[1])}" for found in _COLUMN.finditer(match[2]))
-        yield from _type_changes(table, match[2], type_of)
+        if not known.is_new(table):
+            yield from (f"drops the column {table}.{plain(found[1])}" for found in _COLUMN.finditer(match[2]))
+            yield from _type_changes(table, match[2], known)
 
 
-def _type_changes(table: str, actions: str, type_of: TypeOf) -> Iterator[str]:
+def _type_changes(table: str, actions: str, known: Known) -> Iterator[str]:
     found = [(match[1], match[2]) for match in _TYPE.finditer(actions)]
     found += [(match[1] or match[2], match[4]) for match in _MYSQL_TYPE.finditer(actions)]
     for column, new in found:
-        before, after = type_of(table, plain(column)), _AFTER_TYPE.sub("", new).strip()
+        before, after = known.type_of(table, plain(column)), _AFTER_TYPE.sub("", new).strip()
         if before is not None and loses(before, after):
             yield f"changes {table}.{plain(column)} from {before} to {after}, which may lose data"
 

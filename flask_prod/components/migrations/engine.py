@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from flask_prod.core.component import Installed
 from flask_prod.core.errors import ProdKitError
 
 from .danger import dangers, statements
 from .folder import Folder, find_folder
-from .guard import types_in
+from .guard import known_of
 from .locks import Holder, Lock, lock_of, signature
 from .settings import MigrationsSettings
 
@@ -90,7 +91,7 @@ class Migrations:
             try:
                 yield Run(self, connection)
             finally:
-                if not connection.invalidated:
+                with suppress(SQLAlchemyError):  # a lost connection has given its lock back
                     connection.rollback()
                     lock.give_back()
 
@@ -112,8 +113,8 @@ class Migrations:
             run = Run(self, connection)
             before, steps = run.steps(revision, down=down)
             sql, why = run.offline(before, revision, down=down) if steps else ("", "")
-            type_of = types_in(connection)
-            found = [what for one in statements(sql or "") for what in dangers(one, type_of)]
+            known = known_of(connection)
+            found = [what for one in statements(sql or "") for what in dangers(one, known)]
         return Plan(before, tuple(steps), sql, why, tuple(dict.fromkeys(found)))
 
     def check(self) -> list[str]:

@@ -11,9 +11,7 @@ from sqlalchemy.exc import NoSuchTableError
 
 from flask_prod.core.errors import ProdKitError
 
-from .danger import dangers, plain, statements
-
-_BATCH = "_alembic_tmp_"
+from .danger import BATCH, Known, dangers, plain, statements
 
 
 class Destructive(ProdKitError):
@@ -28,8 +26,11 @@ class Destructive(ProdKitError):
         )
 
 
-def types_in(connection: Connection) -> Any:
-    """Return a function that tells the type of a column as it is now."""
+def known_of(connection: Connection) -> Known:
+    """Return what there is before the migration; of other schemas than the default one, all counts as there."""
+    inspector = inspect(connection)
+    default = inspector.default_schema_name
+    before = set(inspector.get_table_names())
 
     def type_of(table: str, column: str) -> str | None:
         schema, _, name = table.rpartition(".")
@@ -40,14 +41,17 @@ def types_in(connection: Connection) -> Any:
         found = next((one for one in columns if one["name"] == column), None)
         return None if found is None else found["type"].compile(connection.dialect)
 
-    return type_of
+    def is_new(table: str) -> bool:
+        schema, _, name = table.rpartition(".")
+        return schema in ("", default) and name not in before
+
+    return Known(type_of, is_new)
 
 
 @contextmanager
-def guarded(connection: Connection, version_table: str) -> Iterator[None]:
+def guarded(connection: Connection, known: Known, version_table: str) -> Iterator[None]:
     """Raise Destructive before a statement that destroys data; its transaction is rolled back."""
     looking = False
-    type_of = types_in(connection)
 
     def look(_c: Any, cursor: Any, statement: str, _parameters: Any, _context: Any, _many: bool) -> None:
         nonlocal looking
@@ -55,7 +59,7 @@ def guarded(connection: Connection, version_table: str) -> Iterator[None]:
             return
         looking = True
         try:
-            found = [what for one in statements(statement) for what in _found(cursor, one, type_of, version_table)]
+            found = [what for one in statements(statement) for what in _found(cursor, one, known, version_table)]
         finally:
             looking = False
         if found:
@@ -68,11 +72,11 @@ def guarded(connection: Connection, version_table: str) -> Iterator[None]:
         event.remove(connection, "before_cursor_execute", look)
 
 
-def _found(cursor: Any, statement: str, type_of: Any, version_table: str) -> Iterator[str]:
+def _found(cursor: Any, statement: str, known: Known, version_table: str) -> Iterator[str]:
     """Yield what a statement destroys; a batch on SQLite drops a table that it has copied before."""
-    for what in dangers(statement, type_of, version_table):
+    for what in dangers(statement, known, version_table):
         table = what.removeprefix("drops the table ")
-        copied = _columns(cursor, _BATCH + table) if table != what else {}
+        copied = _columns(cursor, BATCH + table) if table != what else {}
         if not copied:
             yield what
             continue
@@ -85,7 +89,7 @@ def _found(cursor: Any, statement: str, type_of: Any, version_table: str) -> Ite
 
 def _narrowed(table: str, column: str, before: str, after: str) -> Iterator[str]:
     words = f"ALTER TABLE {table} ALTER COLUMN {column} TYPE {after or 'BLOB'}"
-    yield from dangers(words, lambda *_: before)
+    yield from dangers(words, Known(lambda *_: before))
 
 
 def _columns(cursor: Any, table: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from flask_prod.core.errors import ProdKitError
 
 from .alembic_run import config_of, metadata_of, run_env, scripts_of
 from .engine import MigrationError, describe, first_line
-from .guard import guarded
+from .guard import guarded, known_of
 from .locks import no_transaction_left
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Run:
         def prepare(connection: Connection, options: dict[str, Any]) -> None:
             after.append(guards.enter_context(self._prepared(connection, options)))
             if not allow_destructive:
-                guards.enter_context(guarded(connection, options.get("version_table", self._version_table)))
+                guards.enter_context(guarded(connection, known, options.get("version_table", self._version_table)))
 
         def work(current: Any, _context: Any) -> Iterator[Any]:
             starts.append(tuple(current))
@@ -131,6 +131,8 @@ class Run:
                 look()
 
         try:
+            known = known_of(self.connection)
+            self.connection.rollback()
             with guards:
                 self._run(config, work, prepare)
                 self.connection.commit()

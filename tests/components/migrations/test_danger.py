@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flask_prod.components.migrations.danger import dangers, loses, statements
+from flask_prod.components.migrations.danger import Known, dangers, loses, statements
 
 TYPES = {("items", "name"): "VARCHAR(20)", ("items", "price"): "INTEGER", ("shop.items", "price"): "INTEGER"}
 
@@ -51,11 +51,17 @@ KEEP = (
     "DROP TABLE alembic_version",
     "DROP TABLE _alembic_tmp_items",
     "UPDATE items SET name = 'x'",
+    "DROP TABLE fresh CASCADE",
+    "ALTER TABLE fresh DROP COLUMN name",
 )
 
 
 def found(script: str) -> list[str]:
-    return [what for one in statements(script) for what in dangers(one, lambda *name: TYPES.get(name))]
+    return [
+        what
+        for one in statements(script)
+        for what in dangers(one, Known(lambda *name: TYPES.get(name), lambda table: table == "fresh"))
+    ]
 
 
 @pytest.mark.parametrize("script", DESTROY)

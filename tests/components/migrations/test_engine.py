@@ -74,6 +74,16 @@ def test_destructive_step_is_refused(build: Build, scripts: Scripts, url: str, h
     assert migrations.upgrade(allow_destructive=True) == ["two"]
 
 
+def test_history_on_an_empty_database(build: Build, scripts: Scripts, url: str) -> None:
+    """What a new database gets and loses again within one upgrade held nobody's data: it needs no permission."""
+    scripts.add("two", "op.execute('CREATE TABLE draft (id INTEGER, note TEXT)')")
+    scripts.add("three", "op.execute('ALTER TABLE draft DROP COLUMN note'); op.drop_table('draft')")
+    migrations = build(url)
+
+    assert migrations.plan().dangers == ()
+    assert migrations.upgrade() == ["one", "two", "three"]
+
+
 def test_hidden_destruction_is_refused(build: Build, scripts: Scripts, url: str) -> None:
     """What no plan could know, since the script asks the database first, is refused as it runs."""
     look = "names = op.get_bind().execute(sa.text(\"SELECT 'items'\")).scalars().all()"
@@ -171,17 +181,27 @@ def test_many_at_once(build: Build, scripts: Scripts, url: str) -> None:
     assert sorted(done, key=len) == [[]] * 5 + [["one"]]
 
 
-def test_lost_migrator(build: Build, scripts: Scripts, postgres_url: str) -> None:
-    """A migrator whose connection ends, as by kill -9, leaves no lock and no half migration."""
+def test_lost_lock(build: Build, scripts: Scripts, postgres_url: str) -> None:
+    """A migrator whose lock is gone stops before its end, and what it did on another connection is undone."""
+    held = "FROM pg_stat_activity WHERE application_name LIKE 'shop migrations on %'"
+    scripts.add("two", f'op.execute("SELECT pg_terminate_backend(pid) {held}")')
     migrations = build(postgres_url)
-    with migrations.alone() as run:
+
+    with pytest.raises(MigrationError, match=r"terminat|closed"):
+        migrations.upgrade()
+
+    assert tables(postgres_url) == set()
+    assert migrations.holder() is None
+
+
+def test_ended_holder(build: Build, scripts: Scripts, postgres_url: str) -> None:
+    """`lock --release` ends the connection of whoever migrates; the next one can."""
+    migrations = build(postgres_url)
+    with migrations.alone():
         holder = migrations.holder()
         assert holder is not None
         assert migrations.end_holder(holder)
-        with pytest.raises(MigrationError, match=r"terminat|closed"):
-            run.upgrade()
-
-    assert migrations.upgrade() == ["one"]
+        assert migrations.upgrade() == ["one"]
 
 
 def test_table_in_use(build: Build, scripts: Scripts, postgres_url: str) -> None:
