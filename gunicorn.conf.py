@@ -13,14 +13,15 @@ from flask_prod.server.gunicorn import (
     on_starting,
     post_fork,
     post_worker_init,
+    pre_fork,
     pre_request,
     when_ready,
     worker_exit,
 )
 
 __all__ = [
-    "child_exit", "on_exit", "on_reload", "on_starting", "post_fork", "post_worker_init", "pre_request",
-    "when_ready", "worker_exit",
+    "child_exit", "on_exit", "on_reload", "on_starting", "post_fork", "post_worker_init", "pre_fork",
+    "pre_request", "when_ready", "worker_exit",
 ]  # fmt: skip
 
 globals().update(compose(globals()))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import _thread
 import signal
 from collections.abc import Mapping
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from flask_prod.core.closing import closing_seconds
 from flask_prod.core.lifecycle import alive
+
+from . import classes
 
 
 class Ending:
@@ -43,12 +44,7 @@ class Ending:
         if self._began:
             return
         self._began = monotonic()
-        # Not a Thread, which waits until it runs: under gevent signals are handled where nobody may wait.
-        _thread.start_new_thread(self._finish_late, ())
-
-    def _finish_late(self) -> None:
-        sleep(self._seconds - closing_seconds(self._seconds))
-        self.finish()
+        classes.later(self._seconds - closing_seconds(self._seconds), self.finish)
 
 
 def close_all(shutdown: float, spent: Mapping[str, float]) -> None:

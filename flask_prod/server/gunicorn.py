@@ -11,32 +11,21 @@ whose hooks are called together with these:
 from __future__ import annotations
 
 import gc
-import logging
 import math
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Protocol, TypeAlias
-
-from msgspec import Meta
+from typing import Any, Protocol, TypeAlias
 
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.lifecycle import alive
-from flask_prod.core.settings import Section, Source, key_names, read_settings
-from flask_prod.core.sources import find_sources
-from flask_prod.core.values import Duration
 
-from . import budget, connections, master, multiprocess, post
-from .cpus import available_cpus
+from . import budget, classes, connections, master, multiprocess, post, stacks, tls
 from .ending import Ending, close_all
+from .web_settings import ServerSettings, defaults, read_server_settings
 from .wire import READY, WORN
 
-logger = logging.getLogger(__name__)
-
-MOST_WORKERS = 16
-"""More workers than this are a decision (WEB_CONCURRENCY), not a default: each has its own pools and memory."""
+__all__ = ["ServerSettings", "compose", "defaults", "read_server_settings"]
 
 Hook: TypeAlias = Callable[..., None]
 
@@ -61,45 +50,6 @@ class Server(Protocol):
     cfg: Config
 
 
-class ServerSettings(Section, frozen=True, kw_only=True):
-    """How the web server listens and how much it does at once."""
-
-    keys: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "host": ("HOST",),
-        "port": ("PORT",),
-        "workers": ("WEB_CONCURRENCY",),
-        "threads": ("WEB_THREADS",),
-        "timeout": ("WEB_TIMEOUT",),
-        "keepalive": ("WEB_KEEPALIVE",),
-        "drain_seconds": ("DRAIN_SECONDS",),
-        "shutdown_seconds": ("SHUTDOWN_SECONDS",),
-    }
-
-    host: str = "0.0.0.0"  # noqa: S104  # a server in a container must be reachable
-    """The address to listen on."""
-
-    port: Annotated[int, Meta(ge=1, le=65535)] = 8000
-    """The port to listen on."""
-
-    workers: Annotated[int, Meta(ge=1)] | None = None
-    """Worker processes; one per CPU of the container, at least two and at most 16, if empty."""
-
-    threads: Annotated[int, Meta(ge=1)] = 4
-    """Requests that a worker serves at the same time; the database pool of a worker should be as large."""
-
-    timeout: Duration = 30.0
-    """Seconds without a heartbeat after which a worker is taken for stuck and replaced."""
-
-    keepalive: Duration = 75.0
-    """Seconds that an idle connection stays open: more than at load balancers (60 s), which must close first."""
-
-    drain_seconds: Duration = 5.0
-    """Seconds after SIGTERM in which requests are still taken, while readiness already says no."""
-
-    shutdown_seconds: Duration = 20.0
-    """Seconds that running requests get to finish when the service stops, after the drain."""
-
-
 def compose(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what a configuration file should define: our settings where *own* has none, and both sides' hooks.
 
@@ -119,59 +69,14 @@ def compose(own: Mapping[str, Any] | None = None) -> dict[str, Any]:
     return composed
 
 
-def read_server_settings() -> ServerSettings:
-    """Return the settings from environment, files and profile; ConfigError lists all that is wrong."""
-    names = {name for field in ServerSettings.__struct_fields__ for name in key_names(ServerSettings, field)}
-    # Only our own names: what else may be misspelt is reported by the application, which knows all sections.
-    sources = [
-        Source(source.name, {name: value for name, value in source.values.items() if name in names})
-        for source in find_sources({}, Path.cwd())
-    ]
-    return read_settings([ServerSettings], sources).section(ServerSettings)
-
-
-def defaults(settings: ServerSettings) -> dict[str, Any]:
-    """Return gunicorn's settings by name."""
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    return {
-        "bind": f"{host}:{settings.port}",
-        "workers": settings.workers or worker_count(),
-        "worker_class": "gthread",
-        "threads": settings.threads,
-        "timeout": math.ceil(settings.timeout),
-        "graceful_timeout": math.ceil(settings.shutdown_seconds),
-        "keepalive": math.ceil(settings.keepalive),
-        "worker_tmp_dir": heartbeat_folder(),
-        "logger_class": "flask_prod.server.gunicorn_log.ServiceLogger",
-        # It writes a socket below the home directory, which a read-only container does not have.
-        "control_socket_disable": True,
-        # Client address and scheme are the kit's to tell, by TRUSTED_PROXIES: two opinions make redirect loops.
-        "forwarded_allow_ips": "",
-        "secure_scheme_headers": {},
-        "forwarder_headers": "",
-    }
-
-
-def worker_count() -> int:
-    """Return one worker per CPU that this container may use, from two (one may be restarting) to 16."""
-    return min(MOST_WORKERS, max(2, math.ceil(available_cpus())))
-
-
-def heartbeat_folder() -> str | None:
-    """Return memory for the workers' heartbeat files: on a busy disk a heartbeat can come too late."""
-    try:
-        with tempfile.TemporaryFile(dir=multiprocess.SHARED_MEMORY):
-            return str(multiprocess.SHARED_MEMORY)
-    except OSError:
-        return None
-
-
 # The hooks, in the order of a process's life. Clients and pools are renewed after every fork by core.lifecycle,
 # with no help from here.
 
 
 def on_starting(server: Server) -> None:
     """In the master, before the first worker: say how many there will be, clear away what an earlier life left."""
+    for problem in classes.problems(server.cfg):
+        sys.exit(problem)
     os.environ["WEB_CONCURRENCY"] = str(server.cfg.workers)  # what a limit or a pool is shared by
     os.environ["WEB_THREADS"] = str(getattr(server.cfg, "threads", 1))  # what health's watchdog counts with
     folder = multiprocess.current()
@@ -181,9 +86,17 @@ def on_starting(server: Server) -> None:
 
 def when_ready(server: Any) -> None:
     """In the master, before the first worker: teach it to drain, and to reload with care."""
-    server.prod = master.install(server, read_server_settings().drain_seconds)
+    settings = read_server_settings()
+    server.prod = master.install(server, settings.drain_seconds)
     if server.prod is None:
         server.log.warning("This gunicorn cannot be taught to drain, nor to try code before a reload.")
+    for warning in (*tls.warnings(settings), *classes.warnings(server.cfg)):
+        server.log.warning(warning)
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    """In the master, before each fork: make room for what the worker says when it is stuck."""
+    stacks.prepare(worker)
 
 
 def on_reload(server: Any) -> None:
@@ -195,6 +108,8 @@ def on_reload(server: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     """In a new worker: take up what it shares with the master."""
     worker.prod = post.take(getattr(server, "prod", None), worker)
+    stacks.forget(server, worker)
+    classes.adapt(worker)
 
 
 def post_worker_init(worker: Any) -> None:
@@ -209,6 +124,7 @@ def post_worker_init(worker: Any) -> None:
     gc.freeze()
     worker.prod_ending = Ending(worker.cfg.graceful_timeout)
     worker.prod_ending.watch()
+    stacks.watch(worker)
     worker.prod.tell(READY)
 
 
@@ -229,11 +145,12 @@ def worker_exit(server: object, worker: Any) -> None:
         (found or Ending(worker.cfg.graceful_timeout)).finish()
 
 
-def child_exit(server: object, worker: Worker) -> None:
+def child_exit(server: Any, worker: Worker) -> None:
     """In the master after a worker has ended, also by kill -9: forget its live gauges."""
     folder = multiprocess.current()
     if folder is not None:
         multiprocess.mark_dead(folder, worker.pid)
+    stacks.tell(server, worker)
 
 
 def on_exit(server: Server) -> None:
@@ -245,7 +162,7 @@ def on_exit(server: Server) -> None:
     close_all(server.cfg.graceful_timeout, {})
 
 
-OPENING = (on_starting, when_ready, on_reload, post_fork, post_worker_init, pre_request)
+OPENING = (on_starting, when_ready, on_reload, pre_fork, post_fork, post_worker_init, pre_request)
 """Called before the user's hook of the same name."""
 
 CLOSING = (worker_exit, child_exit, on_exit)

@@ -18,6 +18,7 @@ from typing import Any
 
 from gunicorn.errors import HaltServer
 
+from . import stacks
 from .drain import Drain
 from .trial import Trial
 from .wire import READY, WORN, Wire
@@ -50,6 +51,7 @@ class Master:
         self._server = server
         self._stock_manage: Callable[[], None] = server.manage_workers
         self._stock_chld: Callable[[], None] = server.handle_chld
+        self._stock_kill: Callable[[int, int], None] = server.kill_worker
         self._pid = os.getpid()
         self._ready: set[int] = set()
         self._leaving: set[int] = set()
@@ -105,6 +107,14 @@ class Master:
             self._relieve()
         if not self._leaving and missing == 0:
             self._stock_manage()  # has nothing to do but its statistics
+
+    def kill(self, pid: int, number: int) -> None:
+        """Send a signal to a worker; one that is aborted says before what it was doing."""
+        if number == signal.SIGABRT:
+            self._hear()
+            if pid in self._ready:
+                stacks.ask(pid)
+        self._stock_kill(pid, number)
 
     # A reload
 
@@ -239,6 +249,7 @@ def install(server: Any, drain_seconds: float) -> Master | None:
     server.handle_hup = master.on_hup
     server.handle_chld = server.handle_cld = master.on_chld
     server.manage_workers = master.manage
+    server.kill_worker = master.kill
     return master
 
 
