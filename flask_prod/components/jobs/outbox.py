@@ -54,7 +54,9 @@ class OutboxKeeper:
         if orders[0].slot is not None and self._inner is not None:
             return self._inner.accept(orders)  # the clock's leader has no transaction, and asks again by itself
         if session is None and self._always and orders[0].slot is None:
-            session = self._outbox.database.session
+            session = self._outbox.session
+            if session is None:
+                return self._write_apart(orders)
         if session is not None:
             return self._write(session, orders)
         if self._inner is not None:
@@ -107,8 +109,8 @@ class OutboxKeeper:
 
         if self._outbox.engine.dialect.name != "sqlite" or not has_app_context():
             return None
-        session: Session = self._outbox.database.session
-        if not session.in_transaction():
+        session = self._outbox.session
+        if session is None or not session.in_transaction():
             return None
         driver: Any = session.connection().connection.dbapi_connection
         return session if driver.in_transaction else None

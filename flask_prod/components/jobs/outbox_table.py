@@ -16,6 +16,8 @@ from .memory import job_from
 from .payload import JsonSerializer
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from .engine import Engine
 
 WAITING, SENT, RUNNING, FINISHED, DEAD = "waiting", "sent", "running", "finished", "dead"
@@ -37,6 +39,12 @@ class Outbox:
         """The engine of the application's database."""
         engine: sa.Engine = self.database.engine
         return engine
+
+    @property
+    def session(self) -> Session | None:
+        """The current context's session of this database; None where contexts have those of tenants."""
+        session: Session | None = self.database.session if self.database.tenants is None else None
+        return session
 
     def create(self) -> bool:
         """Make the table unless it is there; return whether it was made."""

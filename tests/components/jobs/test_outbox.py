@@ -42,6 +42,18 @@ def boxed(make_app: MakeApp, redis_url: str, database_url: str) -> Iterator[Flas
         yield app
 
 
+def test_tenants_have_sessions_of_their_own(make_app: MakeApp, redis_url: str, tmp_path: Path) -> None:
+    """Where contexts have sessions of tenants, jobs go to the shared database in a transaction of their own."""
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/shared.db", "DATABASE_TENANTS": "database"}
+    app = make_app(kit=kit_with_database(), REDIS_URL=redis_url, JOBS_OUTBOX="always", **settings)
+    outbox_of(app).create()
+
+    with app.app_context():
+        add.dispatch(a=1, b=2)
+        with app.extensions["prod"].contributions["database"].handle.engine.connect() as connection:
+            assert connection.scalar(sa.select(sa.func.count()).select_from(outbox_of(app).table)) == 1
+
+
 def kit_with_database() -> ProdKit:
     """Return a kit that has the jobs of the tests, and the database room."""
     kit = ProdKit(only=("jobs", "database", "metrics", "health"))

@@ -83,7 +83,7 @@ def with_schemas(make_app: MakeApp, schemas_url: str) -> Open:
     run(schemas_url, *(f'DROP TABLE IF EXISTS "tenant_{name}".item' for name in NAMES))
 
     def make(**config: Any) -> Shop:
-        prod = ProdKit(only=["database"])
+        prod = ProdKit(only=config.pop("only", ["database"]))
         settings = {"DATABASE_URL": schemas_url, "DATABASE_TENANTS": "schema", **config}
         return Shop(make_app(kit=prod, **settings), prod)
 

@@ -227,6 +227,28 @@ def test_fork(kind: str, request: pytest.FixtureRequest) -> None:
         assert session.scalar(backend) == mine
 
 
+@pytest.mark.parametrize("kind", ["schemas", "databases"])
+def test_cached_queries(kind: str, request: pytest.FixtureRequest) -> None:
+    """Cached rows belong to their tenant; its commit forgets them, and what is not committed is not cached."""
+    make: Open = request.getfixturevalue(f"with_{kind}")
+    shop = make(only=["database", "cache"], CACHE_BACKEND="memory").stock("acme", "globex", rows=1)
+
+    def seen(name: str) -> list[list[str]]:
+        with shop.app.app_context(), shop.prod.db.tenant(name).active():
+            asked = (select(Item.owner), text("SELECT owner FROM item"))
+            return [list(shop.prod.cache.query(one, ttl="1m").scalars()) for one in asked]
+
+    assert [seen(name) for name in ("acme", "globex", "acme")] == [[[n], [n]] for n in ("acme", "globex", "acme")]
+    with shop.app.app_context(), shop.prod.db.tenant("acme").active():
+        shop.prod.db.session.add(Item(owner="acme"))
+        shop.prod.db.session.flush()
+        assert len(shop.prod.cache.query(select(Item.owner), ttl="1m")) == 2
+        assert seen("acme") == [["acme"], ["acme"]]
+        shop.prod.db.session.commit()
+    assert seen("acme")[0] == ["acme", "acme"]
+    assert seen("globex") == [["globex"], ["globex"]]
+
+
 def test_statements_are_counted(with_databases: Open) -> None:
     """Tenants' engines go by the role `tenant` in metrics, and the number of open pools is one."""
     shop = with_databases(only=["database", "metrics"]).stock(*NAMES)
