@@ -88,7 +88,11 @@ class AdaptivePool(QueuePool):
                 if self._open >= self.minimum or self._retired:
                     break
                 self._open += 1
-            self._give_back(self._connect())
+            record: Any = self._connect()
+            record.fresh = (
+                False  # or else whoever uses it first, in an hour perhaps, would trust it without asking
+            )
+            self._give_back(record)
             opened += 1
         return opened
 

@@ -209,6 +209,18 @@ def test_fill_opens_the_minimum() -> None:
     assert pool.fill(threading.Event()) == 0
 
 
+def test_connection_that_was_opened_early_is_asked_before_its_first_use() -> None:
+    """What warming up opened may have died before anybody came: it is asked whether it is alive as any other."""
+    pool = make(1, 0, pre_ping=True)
+    asked: list[object] = []
+    pool._dialect._do_ping_w_event = lambda connection: asked.append(connection) or True  # type: ignore
+    pool.fill(threading.Event())
+
+    pool.connect().close()
+
+    assert len(asked) == 1
+
+
 def test_connection_in_use_has_an_age() -> None:
     """The oldest checkout tells of somebody who never gives back."""
     pool = make()
