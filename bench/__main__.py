@@ -31,6 +31,7 @@ from bench.measure import (
 from bench.pages import page_instructions, page_times
 from bench.queries import query_instructions, query_times, told
 from bench.rooms import write_costs
+from bench.routing import routing_instructions, routing_times
 from bench.sink import Sink
 from bench.throughput import throughput
 from flask_prod.server.embedded import EmbeddedValkey
@@ -45,6 +46,7 @@ GROUPS = (
     "throughput.redis",
     "query.overhead",
     "query.traced",
+    "query.routing",
     "cache.page",
     "cache.memory_hit",
     "cache.tiered_hit",
@@ -59,6 +61,7 @@ LONG = ("concurrency.10k",)
 _BESIDE = {
     "cache.page": (page_instructions, page_times),
     "health.live": (probe_instructions, probe_times),
+    "query.routing": (routing_instructions, routing_times),
 }
 
 FLOOR = Path(__file__).parent / "floor.json"

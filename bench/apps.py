@@ -112,6 +112,10 @@ def build(name: str) -> Flask:
         from bench import queries
 
         return queries.build(name)
+    if name.startswith("routing."):
+        from bench import routing
+
+        return routing.build(name)
     if name.startswith("health."):
         from bench import health
 

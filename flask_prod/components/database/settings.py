@@ -29,10 +29,10 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
     replica_choice: Literal["round-robin", "least-busy"] = "round-robin"
     """How one of several replicas is chosen: in turn, or the one that this process has the fewest queries on."""
 
-    replica_max_lag: Duration = 3.0
+    replica_max_lag: Duration = 5.0
     """A replica that is further behind takes no reads until it has caught up; told on PostgreSQL."""
 
-    sticky_seconds: Duration = 5.0
+    sticky_seconds: Duration = 10.0
     """How long a client that wrote reads from the primary, unless a replica has what it wrote before that."""
 
     max_open_conns: Annotated[int, Meta(ge=1, le=1000)] = 10
@@ -90,10 +90,10 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
         """Yield what is wrong with tenants, and with the files of TLS, before a connection would say so."""
         if self.replica_urls and not self.url:
             yield "DATABASE_REPLICA_URLS names copies of a database that DATABASE_URL must name."
-        if self.replica_urls and self.sticky_seconds < self.replica_max_lag + 1:
+        if self.replica_urls and self.sticky_seconds < self.replica_max_lag + 2.5:
             yield (
-                "DATABASE_STICKY_SECONDS must be at least a second more than DATABASE_REPLICA_MAX_LAG: a client "
-                "would not see what it has just written."
+                "DATABASE_STICKY_SECONDS must be at least 2.5 seconds more than DATABASE_REPLICA_MAX_LAG: a client "
+                "might not see what it has just written."
             )
         if self.tls == "verify-ca" and not self.tls_ca:
             yield "DATABASE_TLS=verify-ca needs DATABASE_TLS_CA, the file with the authority's certificate."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic
-from typing import Any, Protocol
+from typing import Protocol
 
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -67,7 +67,7 @@ class Client(Protocol):
     """Who asks, and what it must see of what it has written."""
 
     def since(self, now: float) -> int | None:
-        """Return the position that a replica must have reached: 0 for any, None when only the primary will do."""
+        """Return how far a replica must be by now: 0 for any, None when only the primary will do."""
 
 
 class Rotation:
@@ -106,7 +106,7 @@ class Rotation:
         return one
 
     def count(self, server: str, reason: str) -> None:
-        """Count a read that a replica would have done for: where it went, and why."""
+        """Count where something went for which a replica would have done, and why."""
         self._counter.inc(server, reason)
 
 
@@ -120,9 +120,3 @@ def is_its_own(error: DBAPIError) -> bool:
 def has_lost_it(error: DBAPIError) -> bool:
     """Tell whether such an error says that the replica cannot be used, rather than not for this query."""
     return error.connection_invalidated or error.statement is None
-
-
-def describe(replica: Replica, now: float) -> dict[str, Any]:
-    """Return what pages and checks tell of a replica."""
-    lag = None if replica.lag is None else round(replica.lag, 3)
-    return {"lag": lag, "in_rotation": replica.is_in(now), "in_use": replica.in_use}

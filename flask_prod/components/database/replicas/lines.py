@@ -1,4 +1,4 @@
-"""The connections to one replica, which can be cut: whoever waits for a server that hangs must not wait for ever."""
+"""The connections to one replica, which can be cut: nobody waits for ever for a server that hangs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Lines:
         self._open: WeakSet[Any] = WeakSet()
 
     def follow(self, engine: Engine) -> Engine:
-        """Know the connections of *engine* from now on, where their driver lets others see the socket (psycopg)."""
+        """Know the connections of *engine* from now on, if their driver shows the socket, as psycopg does."""
         event.listen(engine, "connect", self._opened)
         return engine
 

@@ -32,7 +32,7 @@ _POSITION = "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')"
 _HURRY = 2.0
 """Seconds that watching may take for opening a connection and for a statement."""
 
-_READS = "Reads that were marked for a replica, by the server they went to and why."
+_READS = "Transactions that replicas served, and marked reads that went to the primary, by reason."
 
 
 class Replication:

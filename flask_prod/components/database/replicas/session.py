@@ -8,7 +8,6 @@ anything else turns to the primary, and does not come back: the replica's connec
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Any
 
 from sqlalchemy import Connection, Engine
@@ -18,7 +17,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from .engine import Replica, Rotation, has_lost_it, is_its_own
 from .marks import marked
 from .statements import reads_only
-from .sticky import Stickiness
+from .sticky import Stickiness, Writes
 from .turn import is_part_of_a_load, release, settle
 
 REPLICA = "replica"
@@ -26,6 +25,9 @@ REPLICA = "replica"
 
 _NO_OPTIONS: Mapping[str, Any] = {}
 _CACHED = "cache_ttl"
+_STREAMING = frozenset({"yield_per", "stream_results"})
+"""Options by which rows are fetched while they are read: their connection must stay."""
+
 LEFT_ALONE = 1.0
 """Seconds for which a replica that has failed a read is left alone; a measurement must then be good."""
 
@@ -48,6 +50,8 @@ class RoutingSession(Session):
         self._has_old = False
         self._has_read = False
         self._streams = False
+        self._writes: Writes | None = None
+        self._until = 0.0
 
     def execute(
         self, statement: Any, params: Any = None, *, execution_options: Any = _NO_OPTIONS, **others: Any
@@ -69,11 +73,9 @@ class RoutingSession(Session):
 
     def flush(self, objects: Any = None) -> None:
         """Write what is pending, to the primary."""
-        if not self._on_primary or self._has_old:
-            if not (self.new or self.dirty or self.deleted):
-                return super().flush(objects)
+        if (self._has_old or not self._on_primary) and self._is_pending:
             self._turn(writes=True)
-        return super().flush(objects)
+        super().flush(objects)
 
     def connection(self, *args: Any, **options: Any) -> Connection:
         """Return the primary's connection: whatever is done by it."""
@@ -86,6 +88,10 @@ class RoutingSession(Session):
         """Return the database of a statement: the primary, unless `execute` has chosen a replica."""
         return super().get_bind(mapper, **others) if replica is None else replica.engine
 
+    @property
+    def _is_pending(self) -> bool:
+        return not self._is_clean()  # SQLAlchemy's own: `new`, `dirty` and `deleted` build a set each
+
     def _route(
         self, run: Callable[..., Any], statement: Any, params: Any, options: Any, others: dict[str, Any]
     ) -> Any:
@@ -93,8 +99,6 @@ class RoutingSession(Session):
         if replica is None:
             return run(statement, params, execution_options=options, **others)
         given = others.pop("bind_arguments", None) or {}
-        streams = options.get("yield_per") or options.get("stream_results")
-        self._streams = self._streams or bool(streams or _streams(statement))
         try:
             return run(
                 statement, params, execution_options=options, bind_arguments={**given, REPLICA: replica}, **others
@@ -106,9 +110,10 @@ class RoutingSession(Session):
 
     def _choose(self, statement: Any, options: Mapping[str, Any], others: Mapping[str, Any]) -> Replica | None:
         """Return the replica for a statement, None for the primary, to which the transaction then turns."""
+        said = statement.get_execution_options()
         own = options.get(REPLICA)
         if own is None:
-            own = statement.get_execution_options().get(REPLICA)
+            own = said.get(REPLICA)
         wish = self.info.get(REPLICA) if own is None else own
         if wish is None:
             wish = marked.get()
@@ -120,11 +125,14 @@ class RoutingSession(Session):
             self._on_primary = True
             return None
         reads = "bind" not in (others.get("bind_arguments") or ()) and reads_only(statement, bool(own))
-        reason = "" if reads and not _is_kept(statement, options) else "cached" if reads else "statement"
-        if wish and not reason:
+        # What the cache keeps must not be late: it would stay beyond the replica's lag.
+        cached = _CACHED in said or _CACHED in options
+        if wish and reads and not cached:
+            if not _STREAMING.isdisjoint(said) or not _STREAMING.isdisjoint(options):
+                self._streams = True
             return self._next()
         if wish:
-            self._rotation.count("primary", reason)
+            self._rotation.count("primary", "cached" if reads else "statement")
         self._turn(writes=not reads)
         return None
 
@@ -133,23 +141,20 @@ class RoutingSession(Session):
         if self._on_primary:
             self._rotation.count("primary", "transaction")
             return None
-        if self.new or self.dirty or self.deleted:  # they are written first, and the query must see them
+        # What is pending is written first, and the query must see it, as what was written by other ways.
+        if self._is_pending or (self._writes is not None and self._writes.until != self._until):
             self._rotation.count("primary", "wrote")
             self._turn(writes=True)
             return None
-        held = self._replica
-        if held is None:
-            self._replica = self._rotation.choose(self._client)
-            self._has_old = self._replica is not None
-            self._on_primary = not self._has_old
+        if self._replica is not None:
+            self._has_read = True
             return self._replica
-        if self._client.since(monotonic()) is None:
-            self._rotation.count("primary", "wrote")
-            self._turn(writes=True)
-            return None
-        self._has_read = True
-        self._rotation.count(held.name, "asked")
-        return held
+        self._writes = self._client.writes()
+        self._until = self._writes.until
+        self._replica = self._rotation.choose(self._writes)
+        self._has_old = self._replica is not None
+        self._on_primary = not self._has_old
+        return self._replica
 
     def _turn(self, *, writes: bool) -> None:
         """Go on with the primary; before something is written, what came from a replica is made true."""
@@ -182,17 +187,6 @@ def end_course(session: Session, transaction: SessionTransaction) -> None:
     """Let the next transaction choose anew; listens to `after_transaction_end`."""
     if transaction.parent is None and isinstance(session, RoutingSession):
         session.forget_course()
-
-
-def _is_kept(statement: Any, options: Mapping[str, Any]) -> bool:
-    """Tell whether the cache keeps the rows: what a replica is late with would be kept beyond its lag."""
-    return _CACHED in options or _CACHED in statement.get_execution_options()
-
-
-def _streams(statement: Any) -> bool:
-    """Tell whether rows are fetched while they are read: their connection must stay."""
-    options = statement.get_execution_options()
-    return bool(options.get("yield_per") or options.get("stream_results"))
 
 
 def _sees_commits(engine: Engine) -> bool:

@@ -44,6 +44,10 @@ class Writes:
         self.position = position
         self.made_here = False
 
+    def since(self, now: float) -> int | None:
+        """Return how far a replica must be by now: 0 for any, None when only the primary will do."""
+        return 0 if now >= self.until else self.position or None
+
     def add(self, until: float) -> None:
         """Note a write of this context; what position it will have is not known before its commit."""
         self.until = until
@@ -74,19 +78,21 @@ class Stickiness:
         """The cookie's name: that of the session and a word more, so that applications of one host do not mix."""
         return str(self._app.config["SESSION_COOKIE_NAME"]) + "_wrote"
 
-    def since(self, now: float) -> int | None:
-        """Return how far a replica must be for who asks now: 0 for any, None when only the primary will do."""
-        writes = self._writes()
-        if writes is None or now >= writes.until:
-            return 0
-        return writes.position or None
+    def writes(self) -> Writes:
+        """Return what the current context has written, or its client before; the cookie is read once."""
+        inside = has_app_context()
+        found: Writes | None = g.get(_KEY) if inside else _outside.get()
+        if found is None:
+            found = (self._of_client() if has_request_context() else None) or Writes()
+            self._keep(found, inside)
+        return found
 
     def tell(self, _record: RequestRecord, headers: HeaderList) -> None:
         """Let the client of a request that wrote say so with its next ones."""
         if not has_app_context() or not has_request_context():
             return
         writes: Writes | None = g.get(_KEY)
-        if writes is None or not writes.made_here or current_app.name != self._app.name:
+        if writes is None or not writes.made_here or self._is_of_another():
             return
         signer = self._signer()
         if signer is None:
@@ -123,25 +129,21 @@ class Stickiness:
 
     def _note(self, until: float) -> None:
         inside = has_app_context()
-        writes = g.get(_KEY) if inside else _outside.get()
-        if writes is None:
-            writes = Writes()
-            if inside:
-                setattr(g, _KEY, writes)
-            else:
-                _outside.set(writes)
-        writes.add(until)
-
-    def _writes(self) -> Writes | None:
-        """Return what the current context has written or its client before; the cookie is read once."""
-        if not has_app_context():
-            return _outside.get()
-        found: Writes | None = g.get(_KEY)
+        found: Writes | None = g.get(_KEY) if inside else _outside.get()
         if found is None:
-            found = self._of_client() if has_request_context() else None
-            found = found or Writes()
-            setattr(g, _KEY, found)
-        return found
+            found = Writes()
+            self._keep(found, inside)
+        found.add(until)
+
+    def _keep(self, writes: Writes, inside: bool) -> None:
+        if inside:
+            setattr(g, _KEY, writes)
+        else:
+            _outside.set(writes)
+
+    def _is_of_another(self) -> bool:
+        found: Any = current_app
+        return found._get_current_object() is not self._app
 
     def _of_client(self) -> Writes | None:
         token = request.cookies.get(self.cookie) or request.headers.get(HEADER)

@@ -198,9 +198,9 @@ def test_the_end(shop: Shop) -> None:
             {
                 "DATABASE_URL": "postgresql://a/c",
                 "DATABASE_REPLICA_URLS": "postgresql://b/c",
-                "DATABASE_REPLICA_MAX_LAG": "10s",
+                "DATABASE_REPLICA_MAX_LAG": "8s",
             },
-            "DATABASE_STICKY_SECONDS must be at least a second more than DATABASE_REPLICA_MAX_LAG",
+            "DATABASE_STICKY_SECONDS must be at least 2.5 seconds more than DATABASE_REPLICA_MAX_LAG",
         ),
     ],
 )
