@@ -1,7 +1,7 @@
 """For servers without a life of their own: waitress, wsgiref, `flask run`, cheroot, or one you wrote.
 
 They end a process at SIGTERM at once, or never. One line in the program that starts the server gives it the same
-end as under gunicorn: not ready any more, requests still taken for DRAIN_SECONDS, then the server's own end, at last
+end as under gunicorn: not ready any more, requests still taken for DRAIN_SECONDS, the server's own end, at last
 everything closed within its share of SHUTDOWN_SECONDS:
 
     from flask_prod.server.plain import drain_on_sigterm
