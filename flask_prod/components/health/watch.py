@@ -89,6 +89,7 @@ class Watch:
         self.result: Result | None = None
         self.known = threading.Event()
         self.due = 0.0
+        self._asked = -RETRY
         self._means = means
         self._stored = stored
         self._runs: list[Run] = []
@@ -146,15 +147,19 @@ class Watch:
             self._stored(self)
 
     def observe(self, detail: str, sure: bool) -> None:
-        """Count a failure that somebody else met, and ask soon; without a *detail* only ask."""
-        if not detail:
-            self.due = self._means.clock()
-            return
+        """Count a failure that somebody else met, and ask soon; without a *detail* only ask.
+
+        One that is down already needs no more of them: it is asked every few seconds, and comes back by that.
+        """
         with self._lock:
-            latency = self.result.latency if self.result is not None else 0.0
-            self._store(Finding(FAIL, detail), latency, sure=sure)
-            self.due = self._means.clock()
-        self._stored(self)
+            result = self.result
+            if result is not None and result.finding.status == FAIL:
+                return
+            if detail:
+                self._store(Finding(FAIL, detail), result.latency if result is not None else 0.0, sure=sure)
+            self.due = min(self.due, max(self._means.clock(), self._asked + RETRY))
+        if detail:
+            self._stored(self)
 
     def adopt(self, result: Result) -> bool:
         """Take a newer result that another process found; tell whether it was newer."""
@@ -186,6 +191,7 @@ class Watch:
 
     def _begin(self, now: float) -> Run:
         run = Run(now)
+        self._asked = now
         self._runs.append(run)
         return run
 
