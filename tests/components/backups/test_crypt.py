@@ -54,6 +54,14 @@ def test_change(data: st.DataObject) -> None:
             opened(broken)
 
 
+def test_missing_pieces() -> None:
+    """A backup that ends between two pieces is not whole, though each of them is."""
+    whole = encrypted(bytes(3 * crypt.PIECE))
+
+    with pytest.raises(BackupError):
+        opened(whole[: crypt.HEADER + crypt.PIECE + 16])
+
+
 def test_pieces_in_another_order() -> None:
     """Two whole pieces that changed places do not pass."""
     whole = encrypted(bytes(crypt.PIECE) + b"\1" * crypt.PIECE + b"end")

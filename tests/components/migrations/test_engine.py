@@ -112,6 +112,13 @@ def test_narrower_type_is_refused(build: Build, scripts: Scripts, postgres_url: 
         migrations.upgrade()
 
 
+OUR_CONNECTION = """
+from alembic import context
+
+context.configure(connection=context.config.attributes["connection"])
+with context.begin_transaction():
+    context.run_migrations()
+"""
 BATCH = """with op.batch_alter_table('items') as batch:
         batch.alter_column('name', nullable=False)
     """
@@ -122,6 +129,7 @@ BATCH_DROP = """with op.batch_alter_table('items') as batch:
 
 def test_batches_on_sqlite(build: Build, scripts: Scripts, tmp_path: Path) -> None:
     """A table that is rebuilt keeps its rows and those that refer to it; a column lost on the way is refused."""
+    (scripts.folder / "env.py").write_text(OUR_CONNECTION)  # which enforces foreign keys
     url = f"sqlite:///{tmp_path / 'items.db'}"
     scripts.add(
         "two",
