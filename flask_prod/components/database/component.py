@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .handle import AppDatabase, DatabaseFace
 
 _TENANT_POOLS = "Tenants whose pool is open in one process; DATABASE_TENANT_POOLS is the most"
-_REFUSED = "Requests answered 503 or 504 because of the database, by reason: pool, statement, server or locked."
+_REFUSED = "Requests answered 503 or 504 because of the database: pool, statement, server, locked or readonly."
 
 
 class Database(Component[DatabaseSettings, "AppDatabase | Later"]):

@@ -24,6 +24,7 @@ def everything(folder: Path) -> Flask:
         RUN_DIR=str(folder / "run"),
         REDIS_URL="redis://127.0.0.1:9/0",
         DATABASE_URL="sqlite://",
+        DATABASE_REPLICA_URLS="sqlite://",
         DATABASE_TENANTS="database",
         SENTRY_DSN="http://key@127.0.0.1:9/1",
         OTLP_ENDPOINT="http://127.0.0.1:9",
