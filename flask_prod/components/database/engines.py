@@ -15,6 +15,7 @@ from .settings import DatabaseSettings
 
 PRIMARY = "primary"
 TENANT = "tenant"
+OWN = "own"
 
 Equip: TypeAlias = Callable[[Engine, str], None]
 """Gives a new engine of this role something: metrics of its pool, measurement of its queries."""
@@ -45,7 +46,7 @@ class Engines:
         """Return a new engine that has not connected yet; *options* of `create_engine` win over the settings."""
         return self._hold(build_engine(url, self._settings, self._name, **options), role)
 
-    def adopt(self, engine: Engine, role: str = "own") -> Engine:
+    def adopt(self, engine: Engine, role: str = OWN) -> Engine:
         """Take care of an engine that somebody else made; does nothing for one that is known."""
         with self._lock:
             known = engine in self._held

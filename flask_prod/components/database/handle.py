@@ -16,7 +16,7 @@ from flask_prod.core.component import Finding
 from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import current_state
 
-from .engines import Engines
+from .engines import OWN, Engines
 from .replicas.marks import FunctionT, Reading
 from .tenants.names import AddressOf, NameOf, TenantRules
 
@@ -112,7 +112,12 @@ class AppDatabase:
         if self.replication is not None:
             self.replication.start()
         if self.opening is not None:
-            self.opening.start()
+            self.opening.start(self._used_by_the_application())
+
+    def _used_by_the_application(self) -> Engine:
+        """Return the primary's engine, or Flask-SQLAlchemy's for the same database, which is used instead."""
+        own = [engine for role, engine in self.engines.held() if role == OWN and engine.url == self.engine.url]
+        return own[0] if own else self.engine
 
     def tend(self) -> None:
         """Do what pools need every few seconds."""

@@ -92,13 +92,13 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
             yield "DATABASE_REPLICA_URLS names copies of a database that DATABASE_URL must name."
         if self.replica_urls and self.sticky_seconds < self.replica_max_lag + 2.5:
             yield (
-                "DATABASE_STICKY_SECONDS must be at least 2.5 seconds more than DATABASE_REPLICA_MAX_LAG: a client "
-                "might not see what it has just written."
+                "DATABASE_STICKY_SECONDS must be at least 2.5 seconds more than DATABASE_REPLICA_MAX_LAG: a "
+                "client might not see what it has just written."
             )
         if self.tls == "verify-ca" and not self.tls_ca:
             yield "DATABASE_TLS=verify-ca needs DATABASE_TLS_CA, the file with the authority's certificate."
         if (self.tls_ca or self.tls_cert or self.tls_key) and self.tls in (None, "disable"):
-            yield "DATABASE_TLS_CA, _CERT and _KEY have no effect: set DATABASE_TLS, best to verify-full."
+            yield "DATABASE_TLS_CA, _CERT and _KEY have no effect: set DATABASE_TLS to verify-full."
         for key, path in (("CA", self.tls_ca), ("CERT", self.tls_cert), ("KEY", self.tls_key)):
             if path and not os.access(path, os.R_OK):
                 yield f"DATABASE_TLS_{key} names {path}, which is no file that can be read."

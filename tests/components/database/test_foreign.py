@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from flask_prod import ProdKit
 from flask_prod.components.database.pools.adaptive import AdaptivePool
+from tests.servers import wait_for
 from tests.traps.shops import samples
 
 Shop: TypeAlias = tuple[Flask, Any]
@@ -247,3 +248,17 @@ app.extensions["prod"].lifecycle.close()
     )
 
     assert done.returncode == 0, done.stderr
+
+
+@kinds
+def test_their_pool_is_warmed_up(build: Build, kind: str, postgres_url: str) -> None:
+    """Where both have the same address, connections are opened for the one that the application uses."""
+    url = postgres_url.replace("+psycopg", "")
+    shop = build(kind, "kit first", DATABASE_URL=url, DATABASE_WARM_UP=True, DATABASE_MAX_IDLE_CONNS=2)
+    app, _ = shop
+    handle = app.extensions["prod"].contributions["database"].handle
+
+    app.test_client().get("/1")
+    wait_for(lambda: engine_of(shop).pool.checkedin() == 2)  # type: ignore[attr-defined]
+
+    assert handle.engine.pool.opened == 0

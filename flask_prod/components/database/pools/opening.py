@@ -51,8 +51,9 @@ class Opening:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Begin."""
+    def start(self, engine: Engine) -> None:
+        """Begin, with the engine that is going to be used."""
+        self._engine = engine
         if self._warm or self._checks:
             self._thread = threading.Thread(target=self._run, name="flask-prod-database-opening", daemon=True)
             self._thread.start()
