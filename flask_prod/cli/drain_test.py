@@ -16,10 +16,10 @@ from flask.cli import ScriptInfo
 
 from flask_prod.core.errors import ConfigError
 from flask_prod.server.budget import findings, planned, values_of
-from flask_prod.server.gunicorn import ServerSettings
 from flask_prod.server.load import Tally
 from flask_prod.server.rehearsal import Scene, Script, rehearse
 from flask_prod.server.sums import CLOSING, Excess
+from flask_prod.server.web_settings import ServerSettings
 
 from .group import load_state
 from .up import DEFAULT_CONFIG, OWN_CONFIG
@@ -69,7 +69,9 @@ def drain_test(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     if not as_json:
         click.echo(_announcement(script, values, options["rounds"]))
     scenes = rehearse(script, options["rounds"], _nothing if as_json else _show)
-    excesses = findings(values, planned(values, options["workers"], options["worker_class"] or "gthread"))
+    excesses = findings(
+        values, planned(values, options["workers"], options["worker_class"] or str(values["WEB_WORKER_CLASS"]))
+    )
     _conclude(scenes, tuple(_advice(scenes, script, values)), excesses, as_json)
     ctx.exit(0 if all(scene.good for scene in scenes) else 1)
 
