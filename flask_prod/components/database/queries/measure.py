@@ -82,6 +82,8 @@ class _Queries:
 
     def failed(self, found: Any) -> None:
         """Count the error by its kind; a query that failed slowly is slow."""
+        if found.is_pre_ping:
+            return  # a connection that lay dead is replaced, and nobody notices
         self._errors.inc(kind_of(found), self._role)
         context, error = found.execution_context, found.original_exception
         if context is None:

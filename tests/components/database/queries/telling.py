@@ -48,7 +48,11 @@ class _Instrument:
 
 
 def measured(
-    url: str = "sqlite://", slow: float = 0, environment: str = "test", tracer: Tracer | None = None
+    url: str = "sqlite://",
+    slow: float = 0,
+    environment: str = "test",
+    tracer: Tracer | None = None,
+    pool_pre_ping: bool = False,
 ) -> Told:
     """Return a measured engine; who asks for it disposes of it."""
     told = Told()
@@ -57,6 +61,6 @@ def measured(
     kit.service = ServiceSettings(service_name="shop", environment=environment)
     told.telemetry = Telemetry(kit, slow)
     told.telemetry.counts = True
-    told.engine = create_engine(url)
+    told.engine = create_engine(url, pool_pre_ping=pool_pre_ping)
     measure(told.engine, "primary", told.telemetry)
     return told

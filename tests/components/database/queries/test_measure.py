@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 from sqlalchemy import bindparam, event, exc, text
 
@@ -110,6 +111,20 @@ def test_errors_of_postgres(postgres_url: str) -> None:
     told.engine.dispose()
 
     assert [kind for kind, _ in told.errors] == ["timeout", "connection"]
+
+
+def test_connection_that_is_replaced_is_no_error(postgres_url: str) -> None:
+    """A connection that died while nobody used it is replaced before its next use: no query has failed."""
+    told = measured(postgres_url, pool_pre_ping=True)
+    with told.engine.connect() as connection:
+        pid = connection.scalar(text("SELECT pg_backend_pid()"))
+    with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s, 1000)", (pid,))
+    with told.engine.connect() as connection:
+        assert connection.scalar(text("SELECT pg_backend_pid()")) != pid
+    told.engine.dispose()
+
+    assert told.errors == []
 
 
 def test_slow_query_has_a_line(record: RequestRecord) -> None:
