@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.lifecycle import alive
 
-from . import budget, classes, connections, master, multiprocess, post, stacks, tls
+from . import budget, classes, connections, heartbeat, master, multiprocess, post, stacks, tls
 from .ending import Ending, close_all
 from .web_settings import ServerSettings, defaults, read_server_settings
 from .wire import READY, WORN
@@ -86,6 +86,7 @@ def on_starting(server: Server) -> None:
 
 def when_ready(server: Any) -> None:
     """In the master, before the first worker: teach it to drain, and to reload with care."""
+    heartbeat.use_memory_if_needed(server.cfg)
     settings = read_server_settings()
     server.prod = master.install(server, settings.drain_seconds)
     if server.prod is None:
