@@ -43,6 +43,13 @@ def expected(kind: Any) -> str:
     return f"{words}, or empty for none" if optional else words
 
 
+def holds_secrets(kind: Any) -> bool:
+    """Tell whether a value of *kind* is a secret, or has secrets in it."""
+    if isinstance(kind, type):
+        return issubclass(kind, Secret)
+    return any(holds_secrets(part) for part in get_args(kind))
+
+
 def _without_none(kind: Any) -> tuple[Any, bool]:
     if get_origin(kind) in (Union, types.UnionType) and type(None) in get_args(kind):
         rest = [arg for arg in get_args(kind) if arg is not type(None)]

@@ -67,7 +67,7 @@ class Kit:
                 f"{app.name!r} already has a kit. Call init_app once per application: either ProdKit(app), or "
                 "prod = ProdKit() and prod.init_app(app) in the factory."
             )
-        sources = find_sources(app.config, Path(app.root_path))
+        sources = find_sources(dict(app.config), Path(app.root_path))
         names = choose(self._only, self._without, (*self._extra, *peek(sources, ServiceSettings, "components")))
         components = ordered(names, self._component, self._without)
         settings = read_settings([ServiceSettings, *(c.settings for c in components)], sources)

@@ -34,6 +34,11 @@ _SENSITIVE = re.compile(
     r"|apikey|privatekey|accesskey|signingkey|encryptionkey|signature|csrf|xsrf|sessionid|jwt"
     r"|^(auth|card|pan|ssn|pin|otp|session|dsn|sentrydsn|sid)$"
 )
+_RUN = re.compile(r"[\w+/=%~-]+")
+_DIGITS = re.compile(r"\d")
+_CHANGES = re.compile(r"(?<=\d)[A-Za-z]|(?<=[A-Za-z])\d|(?<=[a-z])[A-Z]")
+_SHORTEST_KEY = 10
+_LONGEST_WORD = 40
 _NOT_LETTERS = re.compile(r"[^a-z0-9]+")
 
 _WORD = r"[\w.-]{0,40}(?:passw|passphrase|pwd|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key|cvv|cvc|card[_-]?n)[\w-]{0,40}"  # noqa: E501  # one expression reads better whole
@@ -114,6 +119,15 @@ def shown_path(path: str, route: str | None) -> str:
 @lru_cache(maxsize=1024)
 def _hides(route: str) -> bool:
     return any(is_sensitive(part) for part in route.split("<")[1:])
+
+
+def is_random(text: str) -> bool:
+    """Tell whether *text* looks like a key, or holds one: people write no words like `x7Qp2LkVb93tZ`."""
+    return any(len(run) > _LONGEST_WORD or _mixed(run) for run in _RUN.findall(text))
+
+
+def _mixed(run: str) -> bool:
+    return len(run) >= _SHORTEST_KEY and _DIGITS.search(run) is not None and len(_CHANGES.findall(run)) >= 3
 
 
 def shorten(text: str, longest: int = _LONGEST) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from flask import Flask
 
 from .kit import EXTENSION
 from .redaction import is_sensitive
-from .values import Secret, SecretUrl
+from .values import secret_texts
 
 
 def secrets_of(app: Flask) -> Iterator[str]:
@@ -19,17 +18,4 @@ def secrets_of(app: Flask) -> Iterator[str]:
         yield app.secret_key if isinstance(app.secret_key, str) else app.secret_key.decode(errors="replace")
     yield from (value for key, value in app.config.items() if is_sensitive(key) and isinstance(value, str))
     for row in state.settings.rows if state else ():
-        for value in row.value if isinstance(row.value, tuple) else (row.value,):
-            if isinstance(value, Secret) and value:
-                yield value.reveal()
-            if isinstance(value, SecretUrl):
-                yield from _credentials(value.reveal())
-
-
-def _credentials(url: str) -> Iterator[str]:
-    """Yield password, or the key in front of a web address; a database's user name is a word like any other."""
-    parts = urlsplit(url)
-    if parts.password:
-        yield parts.password
-    elif parts.username and parts.scheme.startswith("http"):
-        yield parts.username
+        yield from secret_texts(row.value)

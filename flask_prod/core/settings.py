@@ -9,16 +9,20 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import msgspec
 from msgspec import Meta
 
-from .convert import convert, expected
+from .convert import convert, expected, holds_secrets
 from .errors import ConfigError
-from .values import Duration, Secret, Size
+from .redaction import forms_of, hide, is_random, is_sensitive, redact_text
+from .values import Duration, Secret, Size, secret_texts
 
 SectionT = TypeVar("SectionT", bound="Section")
+
+_UNSHOWN = "what it is now"
 
 _ORCHESTRATOR = re.compile(r"_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)$")
 """Variables that Kubernetes invents for each service of a namespace: REDIS_PORT_6379_TCP."""
@@ -35,6 +39,9 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     keys: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     library_keys: ClassVar[tuple[str, ...]] = ()
     """Keys of the library behind the room, honoured as they are; one that ends in `*` covers all that follow."""
+
+    live: ClassVar[tuple[str, ...]] = ()
+    """The fields that a running service takes over when they change; a change of any other waits for a start."""
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong between fields that are each valid alone."""
@@ -129,15 +136,35 @@ def show(value: object) -> str:
         return ", ".join(show(item) for item in value)
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={show(item)}" for key, item in value.items())
-    return "" if value is None else str(value)
+    return "" if value is None else redact_text(str(value))
 
 
 class Settings:
-    """The validated sections of one application, and the origin of each value."""
+    """The validated sections of one application, the origin of each value, and the sources they were read from."""
 
-    def __init__(self, sections: Mapping[type[Section], Section], rows: Sequence[Setting]) -> None:
+    def __init__(
+        self, sections: Mapping[type[Section], Section], rows: Sequence[Setting], sources: Sequence[Source] = ()
+    ) -> None:
         self._sections = sections
         self.rows = tuple(rows)
+        self.sources = tuple(sources)
+
+    @property
+    def kinds(self) -> tuple[type[Section], ...]:
+        """The classes of all sections, in the order of installation."""
+        return tuple(self._sections)
+
+    def shown(self, row: Setting) -> str:
+        """Return a row's value as text without anything secret, also where a secret stands in another setting."""
+        return self.hidden(row.shown)
+
+    def hidden(self, text: str) -> str:
+        """Return *text* with every secret of these settings starred out."""
+        return hide(text, self._secret_forms)
+
+    @cached_property
+    def _secret_forms(self) -> tuple[str, ...]:
+        return forms_of(text for row in self.rows for text in secret_texts(row.value))
 
     def section(self, kind: type[SectionT]) -> SectionT:
         """Return the section of this kind."""
@@ -167,8 +194,10 @@ def read_settings(sections: Iterable[type[Section]], sources: Sequence[Source]) 
 
     problems += misspelt(kinds, sources)
     if problems:
-        raise ConfigError(problems)
-    return Settings(built, rows)
+        # A room may repeat a value that is no secret in itself and holds one all the same.
+        forms = forms_of(text for row in rows for text in secret_texts(row.value))
+        raise ConfigError([hide(problem, forms) for problem in problems])
+    return Settings(built, rows, sources)
 
 
 def peek(sources: Sequence[Source], kind: type[Section], field: str) -> Any:
@@ -238,7 +267,7 @@ class _SectionReader:
             for source in self.sources:
                 path = source.values.get(f"{name}_FILE")
                 if path:
-                    self.problems.append(f"{name}_FILE names {path}, which cannot be read ({source.name}).")
+                    self.problems.append(f"{name}_FILE names {_shown_path(str(path))} ({source.name}).")
                     return
 
 
@@ -247,9 +276,22 @@ def _default(field: msgspec.structs.FieldInfo) -> object:
 
 
 def _sentence(name: str, kind: Any, raw: object, origin: str) -> str:
-    secret = isinstance(kind, type) and issubclass(kind, Secret)
-    shown = "what it is now" if secret else repr(raw) if len(repr(raw)) <= 60 else repr(raw)[:57] + "..."
+    shown = _UNSHOWN if holds_secrets(kind) or is_sensitive(name) else _shown_raw(raw)
     return f"{name} must be {expected(kind)}, not {shown} ({origin})."
+
+
+def _shown_raw(raw: object) -> str:
+    """Return a wrong value as it was typed, unless it looks like a secret that got into the wrong place."""
+    text = repr(raw)
+    if redact_text(text) != text or is_random(text):
+        return _UNSHOWN
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _shown_path(path: str) -> str:
+    """Say what is wrong with the path of a secret's file; it may be the secret itself, in the wrong place."""
+    plain = ("/" in path or "." in path) and not is_random(path.replace("/", " ")) and path.isprintable()
+    return f"{path}, which cannot be read" if plain and redact_text(path) == path else "no file that can be read"
 
 
 def _as_names(value: object) -> Iterable[str]:

@@ -63,6 +63,11 @@ def describe(room: str, section: type[Section]) -> SectionDoc:
     return SectionDoc(room, (inspect.getdoc(section) or "").partition("\n")[0], rows, tuple(section.library_keys))
 
 
+def describe_setting(section: type[Section], field: msgspec.structs.FieldInfo) -> SettingDoc:
+    """Return what a page says about one setting of *section*."""
+    return _setting(section, field, sentences(section))
+
+
 def built_in_sections() -> tuple[SectionDoc, ...]:
     """Return the section of the service and of every built-in room, in the registry's order; imports them all."""
     kinds: dict[str, type[Section]] = {
@@ -99,8 +104,14 @@ def _setting(section: type[Section], field: msgspec.structs.FieldInfo, texts: di
 
 def _default(field: msgspec.structs.FieldInfo) -> str:
     """Return a default as a user would type it; empty when there is none."""
-    made = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default
-    special = _special(_without_none(field.type)[0])
+    return written(
+        field.default_factory() if field.default_factory is not msgspec.NODEFAULT else field.default, field.type
+    )
+
+
+def written(made: object, kind: object) -> str:
+    """Return the value of a setting of this kind as a user would type it, without anything secret."""
+    special = _special(_without_none(kind)[0])
     if special == DURATION and isinstance(made, int | float):
         return _duration(made)
     if special == SIZE and isinstance(made, int):

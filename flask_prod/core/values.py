@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from msgspec import Meta
 
@@ -115,3 +116,24 @@ class SecretUrl(Secret):
         return f"<{self.shown()}>" if self._text else "<no address>"
 
     __str__ = __repr__
+
+
+def secret_texts(value: object) -> Iterator[str]:
+    """Yield every text that is secret in the value of a setting: of an address the whole, and its credentials."""
+    for one in value if isinstance(value, tuple) else (value,):
+        if isinstance(one, Secret) and one:
+            yield one.reveal()
+        if isinstance(one, SecretUrl):
+            yield from _credentials(one.reveal())
+
+
+def _credentials(url: str) -> Iterator[str]:
+    """Yield password, or the key in front of a web address; a database's user name is a word like any other."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    if parts.password:
+        yield from {parts.password, unquote(parts.password)}
+    elif parts.username and parts.scheme.startswith("http"):
+        yield parts.username

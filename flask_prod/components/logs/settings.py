@@ -16,6 +16,7 @@ class LogSettings(Section, frozen=True, kw_only=True):
     """How much is logged, in which form, and where to."""
 
     prefix: ClassVar[str] = "LOG_"
+    live: ClassVar[tuple[str, ...]] = ("level", "slow_request")
 
     level: str = "INFO"
     """The least severe level that is written: DEBUG, INFO, WARNING, ERROR or CRITICAL."""
