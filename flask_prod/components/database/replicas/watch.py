@@ -32,11 +32,6 @@ class History:
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque(maxlen=2000)
 
-    @property
-    def began(self) -> bool:
-        """True once the primary was seen."""
-        return bool(self._seen)
-
     def add(self, now: float, position: int) -> None:
         """Note where the primary is."""
         if not self._seen or position > self._seen[-1][1]:
@@ -123,6 +118,8 @@ def look_at_replica(connection: Connection, replica: Replica, history: History, 
         replica.saw(None, None, "it has applied nothing yet")
         return
     position = int(row[0])
+    if row[1] is not None:  # what it has received is where the primary was at the least
+        history.add(monotonic(), int(row[1]))
     lag = _lag(position, row, history)
     late = f"it is {lag:.1f} s behind" if lag > max_lag else ""
     replica.saw(lag, position, late)
@@ -134,8 +131,5 @@ def _lag(position: int, row: Any, history: History) -> float:
     What lay before this process's first look at the primary only the replica's own clock can tell, which also
     counts the time in which nothing was written: that is why it is asked last.
     """
-    own = float(row[2] or 0.0)
-    if not history.began:
-        return 0.0 if row[1] is not None and int(row[1]) == position else own
     lag, whole = history.lag(monotonic(), position)
-    return lag if whole else max(lag, own)
+    return lag if whole else max(lag, float(row[2] or 0.0))

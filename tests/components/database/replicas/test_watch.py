@@ -93,7 +93,7 @@ def test_a_start_without_the_primary(make_app: MakeApp, pair: object, make_shop:
 def test_history() -> None:
     """The lag is the time since the primary was first seen beyond where the replica is."""
     history = History()
-    assert not history.began
+    assert history.lag(9.0, 50) == (0.0, True)
     for seen, position in ((10.0, 100), (11.0, 100), (12.0, 200), (13.0, 300)):
         history.add(seen, position)
 
