@@ -36,7 +36,7 @@ FILL = (
     "SELECT (SELECT min(id) FROM users) + n % (:orders / 10), md5(n::text), n || ' Harbour Street', n % 97, "
     "now() - n * interval '1 minute' FROM generate_series(1, :orders) n",
     "INSERT INTO order_items (order_id, product_id, name, price_cents, quantity) "
-    "SELECT o.id, 1 + (o.id + line) % 200, 'Product ' || line, 100, line"
+    "SELECT o.id, 1 + (o.id + line) % 200, 'Product ' || line, 100, line "
     "FROM orders o, generate_series(1, 3) line",
 )
 
