@@ -23,6 +23,7 @@ BUILT_IN = {
     "drain-test": "flask_prod.cli.drain_test:drain_test",
     "first-start": "flask_prod.cli.first_start:first_start",
     "health": "flask_prod.cli.health:health",
+    "secret": "flask_prod.cli.secret:secret",
     "settings": "flask_prod.cli.settings:settings",
     "up": "flask_prod.cli.up:up",
 }
