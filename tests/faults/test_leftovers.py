@@ -20,7 +20,6 @@ from flask import Flask
 
 from flask_prod import ProdKit
 from flask_prod.server.child import living_members
-from flask_prod.server.multiprocess import PREFIX, SHARED_MEMORY
 from flask_prod.server.rehearsal import own_memory
 from tests.faults.load import SHORT
 from tests.servers import HOST, Gunicorn, Postgres, Valkey, alive, wait_for
@@ -192,7 +191,7 @@ def test_nothing_is_left_in_a_process(valkey: Valkey, postgres_url: str, tmp_pat
     once(env, tmp_path)  # what is imported for the first time stays, as do its files
     gc.collect()
     threads, opened = set(threading.enumerate()), descriptors()
-    shared, temporary = set(SHARED_MEMORY.glob(f"{PREFIX}*")), set(os.listdir(tempfile.gettempdir()))
+    shared, temporary = own_memory(os.getpid()), set(os.listdir(tempfile.gettempdir()))
     for _ in range(TIMES):
         app = once(env, tmp_path)
         gc.collect()
@@ -201,5 +200,5 @@ def test_nothing_is_left_in_a_process(valkey: Valkey, postgres_url: str, tmp_pat
         left = [thread.name for thread in set(threading.enumerate()) - threads]
         assert left == []
         assert descriptors() - opened == Counter()
-    assert set(SHARED_MEMORY.glob(f"{PREFIX}*")) <= shared
+    assert own_memory(os.getpid()) <= shared
     assert set(os.listdir(tempfile.gettempdir())) <= temporary
