@@ -138,19 +138,20 @@ class Board:
         except (OSError, msgspec.DecodeError):
             return None
 
-    def report(self, failure: Failure) -> None:
-        """Tell the leader of a failure."""
+    def report(self, failure: Failure) -> bool:
+        """Tell the leader of a failure; tell whether that was possible."""
         path = self._path("seen")
         if path is None:
-            return
+            return False
         line = msgspec.json.encode(msgspec.structs.replace(failure, detail=failure.detail[:_LONGEST])) + b"\n"
-        with suppress(OSError):
+        try:
             seen = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                if os.fstat(seen).st_size < _MOST_REPORTED:
-                    os.write(seen, line)
-            finally:
-                os.close(seen)
+        except OSError:
+            return False
+        with open(seen, "ab", buffering=0) as file, suppress(OSError):
+            if os.fstat(seen).st_size < _MOST_REPORTED:
+                file.write(line)
+        return True
 
     def reported(self) -> Iterator[Failure]:
         """Yield the failures that were reported since the last call; those from before the first are old news."""

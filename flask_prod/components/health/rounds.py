@@ -98,10 +98,9 @@ class Rounds:
         if not sure and now - self._reported.get(name, 0.0) < _REPORT_EVERY:
             return
         self._reported[name] = now
-        if self._thread is None or self._leads:
+        here = self._thread is None or self._leads
+        if here or not self._board.report(Failure(name, detail, sure)):
             self._engine.observed(name, detail, sure)
-        else:
-            self._board.report(Failure(name, detail, sure))
 
     def _run(self) -> None:
         wait = _SOON
