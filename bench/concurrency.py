@@ -91,7 +91,7 @@ def _run(name: str, environ: dict[str, str]) -> tuple[Crowd, float]:
         before = _memory(workers)
         with _Watch(workers) as watch:
             crowd = _visit(port, "/wait", CONNECTIONS)
-        return crowd, (watch.most - before) / CONNECTIONS
+        return crowd, (watch.most - before) / max(1, crowd.peak)
 
 
 class _Watch:
