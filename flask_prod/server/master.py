@@ -250,6 +250,9 @@ def install(server: Any, drain_seconds: float) -> Master | None:
     server.handle_chld = server.handle_cld = master.on_chld
     server.manage_workers = master.manage
     server.kill_worker = master.kill
+    if server.START_CTX["args"][1].endswith("__main__.py"):
+        # At SIGUSR2 gunicorn would run that file, next to modules of its own that hide the standard library's.
+        server.START_CTX["args"] = [sys.executable, *sys.orig_argv[1:]]
     return master
 
 
