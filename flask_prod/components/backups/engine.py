@@ -53,7 +53,7 @@ class Backups:
     def run(self) -> Manifest:
         """Make a backup, then remove those that BACKUP_KEEP lets go; return what was made.
 
-        BackupError when anything goes wrong: then nothing is stored that looks like a backup, and none is removed.
+        BackupError when there is none: then nothing is stored that looks like a backup, and none is removed.
         """
         began = perf_counter()
         try:
@@ -62,7 +62,12 @@ class Backups:
             message = "The database could not be backed up."
             self._kit.emit(Event("prod.backup.failed", message, severity="error", error=error))
             raise
-        removed = self._remove_old(made)
+        try:
+            removed = self._remove_old(made)
+        except Exception as error:  # what was made is good all the same
+            removed = 0
+            message = "Old backups could not be removed; the next backup tries again."
+            self._kit.emit(Event("prod.backup.kept", message, severity="warning", error=error))
         fields = {
             "backup": made.name,
             "bytes": made.size,
@@ -169,7 +174,7 @@ class Backups:
         with store.open(found.name + DATA) as stream:
             for _ in verified(stream, found):
                 pass
-        check = partial(_compare, found)
+        check = partial(_compare, found, others=overwrite)
         with store.open(found.name + DATA) as stream:
             chunks = unpacked(verified(stream, found), found, self.settings.key.reveal())
             target.restore(chunks, overwrite=overwrite, major=_major(found), check=check)
@@ -218,8 +223,10 @@ class Backups:
         return store_of(self.settings)
 
 
-def _compare(found: Manifest, sums: dict[str, Sums]) -> None:
-    said = manifests.differences(found.tables, sums)
+def _compare(found: Manifest, sums: dict[str, Sums], *, others: bool) -> None:
+    """Raise BackupError where tables are not as they were; with *others* there may be more than these."""
+    kept = {name: one for name, one in sums.items() if name in found.tables} if others else sums
+    said = manifests.differences(found.tables, kept)
     if said:
         raise BackupError(f"{found.name} does not give back what was backed up: {'; '.join(said[:5])}.")
 

@@ -152,6 +152,5 @@ class PostgresSource:
         with self.server.connect() as connection:
             sums = postgres.sums_of(connection)
             connection.rollback()
-            if not overwrite:
-                check(sums)
+            check(sums)
             connection.execute("ANALYZE")

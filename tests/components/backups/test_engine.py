@@ -73,6 +73,7 @@ def test_database_with_tables_is_refused(build: Build, url: str, empty: str) -> 
     backups = build(url)
     backups.run()
     execute(empty, "CREATE TABLE items (id INTEGER)", "INSERT INTO items VALUES (99)")
+    execute(empty, "CREATE TABLE others (id INTEGER)")
 
     with pytest.raises(BackupError, match="pass --overwrite"):
         backups.restore("latest", empty)
@@ -215,6 +216,19 @@ def test_retention(build: Build, sqlite_url: str, tmp_path: Path) -> None:
     assert [one.name for one in backups.all()] == [third.name, second.name]
     left = {name.rpartition(".")[0] for name in os.listdir(tmp_path / "backups")}
     assert left == {second.name, third.name, other.name}
+
+
+def test_retention_that_fails(build: Build, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backup is good although an older one could not be removed; that is told."""
+    backups = build(sqlite_url, BACKUP_KEEP="last=1")
+    events: list[Event] = []
+    monkeypatch.setattr(backups._kit, "emit", events.append)
+    monkeypatch.setattr("flask_prod.components.backups.engine.kept", lambda *_: 1 / 0)
+
+    made = backups.run()
+
+    assert backups.all() == [made]
+    assert [event.name for event in events] == ["prod.backup.kept", "prod.backup.made"]
 
 
 def _age(backups: Backups, tmp_path: Path, name: str, days: int) -> None:
