@@ -22,8 +22,6 @@ from .pools.opening import opening
 from .pools.watch import Pools
 from .queries.measure import measure
 from .queries.telemetry import Telemetry
-from .replicas.replication import Replication
-from .replicas.session import RoutingSession
 from .settings import DatabaseSettings
 from .tenants.build import build_tenants
 
@@ -36,8 +34,7 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, parts
     if chosen:
         create_folder(url)
 
-    kind = RoutingSession if settings.replica_urls else Session
-    sessions: sessionmaker[Session] = sessionmaker(class_=kind)
+    sessions = _sessions(settings)
     pools = Pools(parts.pools, kit.emit)
     equipment = [pools.equip, *_equipment(kit, sessions, parts.telemetry)]
     engines = Engines(settings, service, equipment, lambda: engines_of(app))
@@ -52,6 +49,8 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, parts
     translate_errors(app, parts.refused)
     database = AppDatabase(engine, engines, sessions, chosen=chosen)
     if settings.replica_urls:
+        from .replicas.replication import Replication
+
         database.replication = Replication(app, settings, kit, database)
     database.pools = pools
     database.opening = opening(app, settings, kit, engine)
@@ -64,6 +63,15 @@ def _shared(app: Flask, url: URL | None) -> Engine | None:
     found = engines_of(app)
     theirs = found.get(None) or found.get("default")
     return theirs if theirs is not None and url in (None, theirs.url) else None
+
+
+def _sessions(settings: DatabaseSettings) -> sessionmaker[Session]:
+    """Return what makes sessions; an application without replicas does not even read what they need."""
+    if not settings.replica_urls:
+        return sessionmaker()
+    from .replicas.session import RoutingSession
+
+    return sessionmaker(class_=RoutingSession)
 
 
 def _equipment(kit: Installed, sessions: sessionmaker[Session], telemetry: Telemetry) -> Iterator[Equip]:
