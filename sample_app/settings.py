@@ -38,6 +38,9 @@ class ShopSettings(Section, frozen=True, kw_only=True):
     jwt_secret_key: Secret = Secret("")
     """Signs the tokens of the API."""
 
+    jwt_secret_key_fallbacks: tuple[Secret, ...] = ()
+    """Earlier values of JWT_SECRET_KEY: tokens that they signed are good until they expire."""
+
     mail_url: SecretUrl = SecretUrl("")
     """Where mail goes, such as `smtp://user:password@host:587`; empty writes it to the mail folder."""
 
@@ -92,6 +95,7 @@ def apply_settings(app: Flask, settings: ShopSettings) -> None:
     app.extensions["shop"] = settings
     app.config["SECRET_KEY"] = _secret(settings.secret_key, data / "session.key")
     app.config["JWT_SECRET_KEY"] = _secret(settings.jwt_secret_key, data / "jwt.key")
+    app.config["JWT_SECRET_KEY_FALLBACKS"] = [key.reveal() for key in settings.jwt_secret_key_fallbacks]
     app.config.setdefault("JWT_ACCESS_TOKEN_EXPIRES", timedelta(minutes=15))
     app.config.setdefault("JWT_REFRESH_TOKEN_EXPIRES", timedelta(days=30))
 

@@ -14,6 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
+from flask_prod.core.values import Secret
+
 from .extensions import jwt, prod
 from .models import RevokedSession, User, now
 
@@ -68,6 +70,18 @@ def end_session() -> None:
 def unauthorized(description: str) -> Unauthorized:
     """Return a 401 that says how to do better."""
     return Unauthorized(description, www_authenticate=WWWAuthenticate("bearer"))
+
+
+@jwt.additional_headers_loader
+def _name_of_key(_identity: str) -> dict[str, str]:
+    """Write into each token which key signed it, so that one can be replaced while tokens of both are about."""
+    return {"kid": Secret(current_app.config["JWT_SECRET_KEY"]).fingerprint}
+
+
+@jwt.decode_key_loader
+def _key_of_token(header: dict[str, Any], _claims: dict[str, Any]) -> str:
+    keys: list[str] = [current_app.config["JWT_SECRET_KEY"], *current_app.config["JWT_SECRET_KEY_FALLBACKS"]]
+    return next((key for key in keys if Secret(key).fingerprint == header.get("kid")), keys[0])
 
 
 @jwt.user_identity_loader

@@ -9,6 +9,11 @@ from .component import Event
 from .values import Secret
 
 
+def tokens_of(token: Secret) -> list[str]:
+    """Return the tokens that one setting holds; the first is the one to send."""
+    return [one.strip() for one in token.reveal().split(",") if one.strip()]
+
+
 class Gate:
     """Compares what a caller sends with the tokens of one setting, in a time that tells nothing about them.
 
@@ -18,7 +23,7 @@ class Gate:
 
     def __init__(self, key: str, token: Secret, emit: Callable[[Event], None]) -> None:
         self._key = key
-        self._tokens = [one.strip().encode() for one in token.reveal().split(",") if one.strip()]
+        self._tokens = [one.encode() for one in tokens_of(token)]
         self._emit = emit
 
     def admits(self, authorization: str) -> bool:

@@ -172,6 +172,8 @@ def _apply_to_flask(app: Flask, service: ServiceSettings) -> None:
     """Give Flask what it reads itself; what the application set wins."""
     if not app.secret_key and service.secret_key:
         app.secret_key = service.secret_key.reveal()
+    if service.secret_key_fallbacks:
+        app.config["SECRET_KEY_FALLBACKS"] = [key.reveal() for key in service.secret_key_fallbacks]
     if app.config["MAX_CONTENT_LENGTH"] is None:
         app.config["MAX_CONTENT_LENGTH"] = service.max_content_length
 

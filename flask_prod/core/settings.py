@@ -65,6 +65,9 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
     secret_key: Secret = Secret("")
     """Signs sessions and tokens; given to Flask where the application sets none."""
 
+    secret_key_fallbacks: tuple[Secret, ...] = ()
+    """Earlier values of SECRET_KEY: what they signed is still accepted; see docs/secrets.md."""
+
     port: Annotated[int, Meta(ge=1, le=65535)] = 8000
     """The port that `flask prod up` and gunicorn.conf.py listen on."""
 

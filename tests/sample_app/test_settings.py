@@ -3,9 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from flask_jwt_extended import create_access_token, decode_token
+from jwt import InvalidSignatureError
 
 from flask_prod import ConfigError
 from sample_app import create_app
+from sample_app.models import User
 from sample_app.settings import ShopSettings, load_settings
 from tests.sample_app.conftest import MakeShopApp
 from tests.sample_app.shop import SECRET
@@ -70,3 +73,23 @@ def test_every_setting_has_a_sentence() -> None:
     for name in ShopSettings.__struct_fields__:
         at = next(number for number, line in enumerate(lines) if line.startswith(f"    {name}: "))
         assert lines[at + 1].startswith('    """'), name
+
+
+def test_key_of_tokens_is_replaced(tmp_path: Path) -> None:
+    """While JWT_SECRET_KEY is replaced, tokens of the key before are good, those of strangers are not."""
+    base = {"ENVIRONMENT": "test", "DATA_DIR": str(tmp_path), "SECRET_KEY": SECRET}
+    old, new = (
+        create_app({**base, "JWT_SECRET_KEY": "o" * 40}),
+        create_app({**base, "JWT_SECRET_KEY": "n" * 40, "JWT_SECRET_KEY_FALLBACKS": ["o" * 40]}),
+    )
+    over = create_app({**base, "JWT_SECRET_KEY": "n" * 40})
+    with old.app_context():
+        before = create_access_token(User(id=7))
+    with new.app_context():
+        after = create_access_token(User(id=7))
+
+        assert decode_token(before)["sub"] == decode_token(after)["sub"] == "7"
+    with over.app_context():
+        assert decode_token(after)["sub"] == "7"
+        with pytest.raises(InvalidSignatureError):
+            decode_token(before)

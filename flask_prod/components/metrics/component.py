@@ -13,6 +13,7 @@ from werkzeug.wrappers import Request, Response
 
 from flask_prod.core.component import Component, Contribution, Event, Installed, Periodic, Stage, Step
 from flask_prod.core.errors import ConfigError
+from flask_prod.core.gate import Gate
 from flask_prod.core.record import RequestRecord
 from flask_prod.core.run_dir import Leader
 
@@ -96,9 +97,8 @@ class Scrape:
         self, metrics: AppMetrics, settings: MetricsSettings, emit: Callable[[Event], None] = lambda event: None
     ) -> None:
         self._metrics = metrics
-        self._emit = emit
         self._path = settings.path
-        self._token = settings.token
+        self._gate = Gate("METRICS_TOKEN", settings.token, emit) if settings.token else None
 
     def answer(self, record: RequestRecord) -> Response | NotFound | None:
         """Answer a scrape; who may not have it learns nothing, not even that it is there."""
@@ -113,9 +113,7 @@ class Scrape:
         return answer(environ, start_response)
 
     def _page(self, environ: WSGIEnvironment) -> Response | NotFound:
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not may_scrape(environ, self._token):
-            if self._token and environ.get("HTTP_AUTHORIZATION"):
-                self._emit(Event("security.token_refused", "A wrong METRICS_TOKEN was sent.", "warning"))
+        if environ["REQUEST_METHOD"] not in ("GET", "HEAD") or not may_scrape(environ, self._gate):
             return NotFound()
         request = Request(environ, populate_request=False)
         body, content_type = self._metrics.render(request.headers.get("Accept"), request.args.getlist("name[]"))

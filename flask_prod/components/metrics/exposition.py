@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -22,8 +21,8 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
+from flask_prod.core.gate import Gate
 from flask_prod.core.peers import is_near
-from flask_prod.core.values import Secret
 
 from .instruments import Instruments
 from .store import FileStore
@@ -127,15 +126,13 @@ def processes(store: FileStore) -> Iterator[Metric]:
     yield from sums.values()
 
 
-def may_scrape(environ: WSGIEnvironment, token: Secret) -> bool:
+def may_scrape(environ: WSGIEnvironment, gate: Gate | None) -> bool:
     """Tell whether this caller may see metrics: by token if there is one, else by where it calls from.
 
     A request that some proxy forwarded is not a direct one, whatever address the proxy has.
     """
-    if token:
-        scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        matches = hmac.compare_digest(given.strip().encode("latin-1", "replace"), token.reveal().encode())
-        return scheme.lower() == "bearer" and matches
+    if gate is not None:
+        return gate.admits(environ.get("HTTP_AUTHORIZATION", ""))
     if any(header in environ for header in _FORWARDED):
         return False
     return is_near(environ.get("flask_prod.peer") or environ.get("REMOTE_ADDR") or "")

@@ -54,6 +54,16 @@ def test_with_token(make_app: MakeApp, given: str, status: int) -> None:
     assert far.status_code == client.get("/metrics", headers=headers).status_code == status
 
 
+def test_two_tokens(make_app: MakeApp) -> None:
+    """While METRICS_TOKEN is replaced, the new and the old one are good; a wrong one is told once."""
+    client = make_app(only=ONLY, METRICS_TOKEN="new, old").test_client()
+    answers = [
+        client.get("/metrics", headers={"Authorization": f"Bearer {one}"}) for one in ("new", "old", "new,old")
+    ]
+
+    assert [answer.status_code for answer in answers] == [200, 200, 404]
+
+
 def test_methods(make_app: MakeApp) -> None:
     """HEAD is answered without a body, POST as if nothing were there."""
     client = make_app(only=ONLY).test_client()
