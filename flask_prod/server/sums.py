@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from flask_prod.components.database.pools.wanted import JOB
 from flask_prod.core.settings import Section, key_names
 from flask_prod.core.values import Duration, Secret
 
@@ -245,14 +246,15 @@ def _server_connections(budget: Budget) -> Iterator[Excess]:
     if budget.has("JOBS_WORKERS"):
         jobs = int(budget.number("JOBS_WORKERS"))
     allowed = (budget.max_connections or POSTGRES_DEFAULT) - RESERVED
-    total = (web + jobs) * size
+    of_job = min(size, JOB)
+    total = web * size + jobs * of_job
     if total > allowed:
         server = "the server allows" if asked else "PostgreSQL allows unless told otherwise"
         yield Excess(
             "B10",
             "warning" if asked else "notice",
-            f"({web} web workers + {jobs} job workers) x DATABASE_MAX_OPEN_CONNS {size} = {total} for each "
-            f"instance, but {server} {allowed}",
+            f"{web} web workers x DATABASE_MAX_OPEN_CONNS {size} + {jobs} job workers x {of_job} = {total} for "
+            f"each instance, but {server} {allowed}",
             "The last ones to come are refused: lower DATABASE_MAX_OPEN_CONNS or the number of workers, raise "
             "max_connections, or put PgBouncer in between.",
         )
