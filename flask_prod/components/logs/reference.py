@@ -37,13 +37,14 @@ def write(page: Path) -> None:
 
 
 def events() -> Mapping[str, str]:
-    """Return the events of the rooms, read from their source: name -> room."""
-    folder = Path(__file__).parent.parent
+    """Return the events of rooms, core and server, read from their source: name -> where it comes from."""
+    package = Path(__file__).parents[2]
     found: dict[str, str] = {}
-    for path in sorted(folder.rglob("*.py"), key=lambda path: _listens(path.parent.name)):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _EVENT.fullmatch(node.value):
-                found.setdefault(node.value, path.relative_to(folder).parts[0])
+    for folder in (package / "components", package):  # first by room: then only the others are new
+        for path in sorted(folder.rglob("*.py"), key=lambda path: _listens(path.parent.name)):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and _EVENT.fullmatch(node.value):
+                    found.setdefault(node.value, path.relative_to(folder).parts[0])
     return dict(sorted(found.items()))
 
 
@@ -68,7 +69,7 @@ def _page() -> Iterator[str]:
     yield from _table(("event", "when"), ((f"`{name}`", text) for name, text in SECURITY_EVENTS.items()))
     yield "### Other events"
     yield ""
-    yield from _table(("event", "room"), ((f"`{name}`", room) for name, room in events().items()))
+    yield from _table(("event", "from"), ((f"`{name}`", room) for name, room in events().items()))
 
 
 def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:

@@ -30,9 +30,11 @@ def test_every_field_has_a_sentence(kind: type[RequestLine] | type[LogLine]) -> 
 
 
 def test_events() -> None:
-    """Events are found wherever a room names them, under the room that emits them."""
+    """Events are found wherever a room, the core or the server names them, under who emits them."""
     assert events()["prod.redis.degraded"] == "redis"
     assert events()["prod.log.level_changed"] == "logs"
+    assert events()["prod.worker.stuck"] == "server"
+    assert events()["prod.process.closed"] == "core"
 
 
 def test_page_without_marks(tmp_path: Path) -> None:
