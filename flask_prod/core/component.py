@@ -210,6 +210,8 @@ class Component(Generic[SettingsT, HandleT]):
     name: ClassVar[str]
     requires: ClassVar[tuple[str, ...]] = ()
     after: ClassVar[tuple[str, ...]] = ()
+    leaves: ClassVar[bool] = False
+    """True for one that goes without a word when what it requires is left out: nobody misses it then."""
     settings: ClassVar[type[Section]] = Section
 
     def face(self) -> object | None:

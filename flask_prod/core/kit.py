@@ -87,7 +87,12 @@ class Kit:
         if name not in self._faces:
             self._faces[name] = self._component(name).face()
         face = self._faces[name]
-        return face if face is not None else current_state().contributions[name].handle
+        if face is not None:
+            return face
+        contribution = current_state().contributions.get(name)
+        if contribution is None:
+            raise NotInstalled(f"{name} is left out of this application's kit, with what it requires.")
+        return contribution.handle
 
     def require(self, name: str) -> None:
         """Raise NotInstalled when this kit leaves component *name* out."""

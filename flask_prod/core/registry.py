@@ -78,11 +78,14 @@ def ordered(names: Sequence[str], load: Load, without: Collection[str] = ()) -> 
         name = queue.pop(0)
         if name in components:
             continue
-        components[name] = load(name)
-        for needed in components[name].requires:
-            if needed in without:
-                raise ConfigError([f"{name} requires {needed}, which is left out: leave out {name} too."])
-            queue.append(needed)
+        component = load(name)
+        missing = next((needed for needed in component.requires if needed in without), None)
+        if missing is not None and component.leaves:
+            continue
+        if missing is not None:
+            raise ConfigError([f"{name} requires {missing}, which is left out: leave out {name} too."])
+        components[name] = component
+        queue += component.requires
     return _sorted(components)
 
 

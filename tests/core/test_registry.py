@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from flask_prod.core.errors import ConfigError
+from flask_prod import ProdKit
+from flask_prod.core.errors import ConfigError, NotInstalled
 from flask_prod.core.registry import BUILT_IN, AnyComponent, choose, load_component, ordered
+from tests.apps import MakeApp
 
 from .rooms import room
 
@@ -36,6 +38,24 @@ def test_requirement_left_out() -> None:
     """Leaving out what another one requires is refused by name."""
     with pytest.raises(ConfigError, match="outer requires inner, which is left out"):
         order(room("outer", requires=("inner",)), room("inner"), without=("inner",))
+
+
+def test_room_that_leaves() -> None:
+    """One that nobody misses goes with what it requires."""
+    outer = room("outer", requires=("inner",))
+    type(outer).leaves = True
+
+    assert order(outer, room("inner"), without=("inner",)) == []
+
+
+def test_without_database(make_app: MakeApp) -> None:
+    """Without the database there are no migrations and no backups, and asking for them says so."""
+    kit = ProdKit(without=("database",))
+    app = make_app(kit=kit)
+
+    assert not {"database", "migrations", "backups"} & set(app.extensions["prod"].contributions)
+    with app.app_context(), pytest.raises(NotInstalled, match="backups is left out"):
+        kit.get("backups")
 
 
 def test_circle() -> None:

@@ -22,6 +22,7 @@ class BackupsRoom(Component[BackupSettings, Any]):
 
     name: ClassVar[str] = "backups"
     requires: ClassVar[tuple[str, ...]] = ("database",)
+    leaves: ClassVar[bool] = True
     settings: ClassVar[type[Section]] = BackupSettings
 
     def install(self, app: Flask, settings: BackupSettings, kit: Installed) -> Contribution[Any]:

@@ -25,6 +25,7 @@ class MigrationsRoom(Component[MigrationsSettings, Any]):
 
     name: ClassVar[str] = "migrations"
     requires: ClassVar[tuple[str, ...]] = ("database",)
+    leaves: ClassVar[bool] = True
     settings: ClassVar[type[Section]] = MigrationsSettings
 
     def install(
