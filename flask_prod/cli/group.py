@@ -16,13 +16,16 @@ from flask.cli import FlaskGroup, NoAppException, ScriptInfo
 from flask.helpers import get_debug_flag
 
 from flask_prod.core.errors import ProdKitError
-from flask_prod.core.kit import KitState, state_of
+from flask_prod.core.kit import Kit, KitState, state_of
 
 BUILT_IN = {
+    "check": "flask_prod.cli.check:check",
     "config": "flask_prod.cli.config:config",
     "drain-test": "flask_prod.cli.drain_test:drain_test",
     "first-start": "flask_prod.cli.first_start:first_start",
     "health": "flask_prod.cli.health:health",
+    "init": "flask_prod.cli.init:init",
+    "reload": "flask_prod.cli.reload:reload",
     "secret": "flask_prod.cli.secret:secret",
     "settings": "flask_prod.cli.settings:settings",
     "up": "flask_prod.cli.up:up",
@@ -31,6 +34,13 @@ BUILT_IN = {
 
 OF_SERVER = {"worker": "flask_prod.server.worker:worker"}
 """Commands that run the application; one of the same name that a room contributes wins."""
+
+
+HELP = "flask_prod.help"
+"""In a context's meta: whether only the help of a command is asked for."""
+
+STAND_IN = "flask_prod.stand_in"
+"""In a context's meta: the commands of our rooms, where the application itself cannot be loaded."""
 
 
 class ProdGroup(click.Group):
@@ -43,19 +53,38 @@ class ProdGroup(click.Group):
             names.update(_contributed(ctx), OF_SERVER)
         except (click.ClickException, ProdKitError) as error:
             click.secho(f"{message_of(error)}\n", err=True, fg="red")
+            names.update(_of_stand_in(ctx), OF_SERVER if STAND_IN in ctx.meta else ())
         return sorted(names)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is meant; the help of one needs no application that can start."""
+        ctx.meta[HELP] = not {*ctx.help_option_names}.isdisjoint(args[1:])
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command; the application is loaded for one that is not built in."""
         where = BUILT_IN.get(cmd_name)
         if where is None:
-            contributed = _contributed(ctx).get(cmd_name)
+            contributed = self._contribution(ctx, cmd_name)
             where = OF_SERVER.get(cmd_name)
             if contributed is not None or where is None:
                 return contributed
         module, _, attribute = where.partition(":")
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def _contribution(self, ctx: click.Context, name: str) -> click.Command | None:
+        if STAND_IN in ctx.meta:
+            return _of_stand_in(ctx).get(name)
+        try:
+            return _contributed(ctx).get(name)
+        except (click.ClickException, ProdKitError):
+            found = _of_stand_in(ctx) if ctx.meta.get(HELP) else {}
+            if name not in found and (STAND_IN not in ctx.meta or name not in OF_SERVER):
+                raise
+            return found.get(name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; errors that flask-prod raises on purpose end it with their text and exit code 1."""
@@ -75,7 +104,9 @@ def prod() -> None:
 
     \b
     Examples:
+      flask --app shop prod init     give an existing application its kit
       flask prod up                  web, worker and a local Valkey, until Ctrl-C
+      flask prod check               is this deployment ready for production?
       flask prod health              is everything well?
       flask prod config RATE_LIMIT   effective settings and where each came from
       flask prod settings HEALTH     what can be set
@@ -116,8 +147,31 @@ def message_of(error: Exception) -> str:
 
 
 def _contributed(ctx: click.Context) -> dict[str, click.Command]:
+    return _commands(load_state(ctx))
+
+
+def _of_stand_in(ctx: click.Context) -> dict[str, click.Command]:
+    """Return the commands of our own rooms, where the application cannot say: for their help alone.
+
+    Nothing when the environment itself is wrong: whoever asked for help then reads what is wrong with it.
+    """
+    if STAND_IN not in ctx.meta:
+        app = Flask("help")
+        app.config["ENVIRONMENT"] = "test"
+        try:
+            Kit(app)
+        except ProdKitError:
+            return {}
+        state = state_of(app)
+        ctx.call_on_close(state.lifecycle.close)
+        ctx.meta[STAND_IN] = _commands(state)
+    found: dict[str, click.Command] = ctx.meta[STAND_IN]
+    return found
+
+
+def _commands(state: KitState) -> dict[str, click.Command]:
     found: dict[str, click.Command] = {}
-    for contribution in load_state(ctx).contributions.values():
+    for contribution in state.contributions.values():
         for command in contribution.commands:
             name = command.name or ""
             found[name] = _joined(found.get(name), command)

@@ -193,6 +193,12 @@ class Contribution(Generic[HandleT]):
     periodic: tuple[Periodic, ...] = ()
     """Work done again and again in each serving process, from its start to its end."""
 
+    reload: Callable[[Any], Callable[[], None]] | None = None
+    """Prepares the room's section with changed values in its `live` fields, and returns what puts them in force.
+
+    ConfigError refuses them. What is returned must not fail, nor make requests wait: those under way keep what
+    they have."""
+
     after_fork: Callable[[], None] | None = None
     """Called in every forked child: drop what the parent still owns, without closing it."""
 

@@ -17,8 +17,10 @@ from .lifecycle import Lifecycle
 from .pipeline import Pipeline
 from .ports import Meter, NoMeter, NoTracer, Tracer
 from .registry import AnyComponent, choose, load_component, ordered
-from .settings import ServiceSettings, Settings, peek, read_settings
-from .sources import find_sources
+from .reload import Reloader
+from .run_dir import run_dir
+from .settings import Section, ServiceSettings, Settings, peek, read_settings
+from .sources import Finder
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +69,8 @@ class Kit:
                 f"{app.name!r} already has a kit. Call init_app once per application: either ProdKit(app), or "
                 "prod = ProdKit() and prod.init_app(app) in the factory."
             )
-        sources = find_sources(dict(app.config), Path(app.root_path))
+        finder = Finder(app.config, Path(app.root_path))
+        sources = finder.find()
         names = choose(self._only, self._without, (*self._extra, *peek(sources, ServiceSettings, "components")))
         components = ordered(names, self._component, self._without)
         settings = read_settings([ServiceSettings, *(c.settings for c in components)], sources)
@@ -76,7 +79,8 @@ class Kit:
         installing = _Installing(app, service)
         _apply_to_flask(app, service)
         installing.install(components, settings)
-        app.extensions[EXTENSION] = _publish(installing, settings)
+        reloader = _reloader(finder, {c.name: c.settings for c in components}, settings, installing)
+        app.extensions[EXTENSION] = _publish(installing, settings, reloader)
 
     def get(self, name: str) -> Any:
         """Return the handle of component *name*: its face, or what the current application has of it.
@@ -183,11 +187,27 @@ def _apply_to_flask(app: Flask, service: ServiceSettings) -> None:
         app.config["MAX_CONTENT_LENGTH"] = service.max_content_length
 
 
-def _publish(installing: _Installing, settings: Settings) -> KitState:
+def _reloader(
+    finder: Finder, rooms: Mapping[str, type[Section]], settings: Settings, installing: _Installing
+) -> Reloader | None:
+    service = installing.service
+    if not service.reload_seconds:
+        return None
+    return Reloader(finder, rooms, settings, installing.contributions, run_dir(service, installing.app.root_path))
+
+
+def _publish(installing: _Installing, settings: Settings, reloader: Reloader | None) -> KitState:
     contributions = installing.contributions
     alive: dict[str, Contribution[Any]] = {}
     lifecycle = Lifecycle(alive)
     pipeline = Pipeline(installing.app, contributions, lifecycle.start)
     alive.update({"pipeline": Contribution(handle=pipeline, after_fork=pipeline.after_fork)}, **contributions)
+    if reloader is not None:
+        alive["settings"] = Contribution(
+            handle=reloader,
+            periodic=reloader.periodic(installing.service.reload_seconds),
+            after_fork=reloader.resign,
+            close=reloader.resign,
+        )
     pipeline.attach()
     return KitState(installing.app, installing.service, settings, contributions, pipeline, lifecycle)

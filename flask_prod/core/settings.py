@@ -89,6 +89,9 @@ class ServiceSettings(Section, frozen=True, kw_only=True):
     ops_token: Secret = Secret("")
     """Whoever sends it as `Authorization: Bearer` may read the operations pages; without one, nobody does."""
 
+    reload_seconds: Duration = 0.5
+    """How often it is looked whether files of settings have changed; 0 never looks. See docs/reload.md."""
+
     run_dir: str = ""
     """Where the processes of one host leave word for one another; empty makes one in the temporary directory."""
 

@@ -6,9 +6,10 @@ Profile files may hold variables, `${NAME}`; nothing else is ever expanded.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,42 @@ def find_sources(config: Mapping[str, Any], root: Path, environ: Mapping[str, st
     name = next((str(s.values["ENVIRONMENT"]) for s in sources if s.values.get("ENVIRONMENT")), "production")
     profiles = list(read_profiles(name, _profile_folders(environ, root)))
     return [*sources, *expand_profiles(profiles, sources)]
+
+
+class Finder:
+    """Finds the sources of one application, once and again; app.config counts as it was at the start.
+
+    `stamp` tells the files of then from changed ones: `.env`, profiles, secret files and what they link to.
+    """
+
+    def __init__(self, config: Mapping[str, Any], root: Path) -> None:
+        self._config = dict(config)
+        self._root = root
+        self._folders: tuple[str, ...] = ()
+        self._files: tuple[str, ...] = ()
+        self.stamp = ""
+
+    def find(self) -> list[Source]:
+        """Return every source, the winning one first; ConfigError as `find_sources`."""
+        # The stamp first: what changes while it is read is then seen as a change.
+        self._files, self._folders = _watched(self._config, self._root)
+        self.stamp = self.look()
+        return find_sources(self._config, self._root)
+
+    def look(self) -> str:
+        """Return the stamp of the files as they are now."""
+        found = [_look(path) for path in self._files]
+        for folder in self._folders:
+            try:
+                found += [_look(os.path.join(folder, name)) for name in sorted(os.listdir(folder))]
+            except OSError:
+                found.append((folder, 0, 0, 0))
+        return hashlib.sha256(repr(found).encode()).hexdigest()
+
+    def is_fixed(self, names: Iterable[str]) -> bool:
+        """Tell whether app.config or the environment says what this setting is, whatever files say."""
+        places = (self._config, os.environ)
+        return any(place.get(name) is not None for name in names for place in places)
 
 
 def parse_dotenv(text: str) -> dict[str, str]:
@@ -163,6 +200,30 @@ def _toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(_text(path))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([f"{path} is not valid TOML: {error}"]) from error
+
+
+def _watched(config: Mapping[str, Any], root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files and the folders that settings come from."""
+    environ = os.environ
+    places: tuple[Mapping[str, Any], ...] = (config, environ)
+    secrets = next((str(place["SECRETS_DIR"]) for place in places if place.get("SECRETS_DIR")), SECRETS_DIR)
+    files = [environ.get("ENV_FILE") or ".env"]
+    files += [
+        path
+        for place in places
+        for name, path in place.items()
+        if name.endswith("_FILE") and name not in _NOT_A_SECRET and isinstance(path, str) and path
+    ]
+    folders = [secrets, *(str(folder) for folder in _profile_folders(environ, root))]
+    return tuple(os.path.abspath(file) for file in files), tuple(os.path.abspath(folder) for folder in folders)
+
+
+def _look(path: str) -> tuple[str, int, int, int]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return (path, 0, 0, 0)
+    return (path, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 def _text(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
@@ -41,15 +41,24 @@ class Cors(Component[CorsSettings, CorsPass]):
 
     def install(self, app: Flask, settings: CorsSettings, kit: Installed) -> Contribution[CorsPass]:
         """Compute the policies of all paths; what is unsafe is refused."""
-        resources = read_resources(settings)
-        problems = [*_problems(settings), *_resource_problems(settings, resources)]
-        if problems:
-            raise ConfigError(problems)
-
+        rules = read_rules(app, settings)
         configure_decorator(app, settings)
-        rules = [PathRule(path, rule) for path, options in resources.items() if (rule := _rule(app, options))]
         cors = CorsPass(rules, _Router(app), _Decorated(app), kit.meter, kit.emit)
-        return Contribution(handle=cors, steps=(Step(Stage.PREFLIGHT, cors.ask),), headers=cors.add)
+
+        def prepare(changed: CorsSettings) -> Callable[[], None]:
+            rules = read_rules(app, changed)
+
+            def adopt() -> None:
+                if not changed.origins:
+                    app.config.pop("CORS_ORIGINS", None)
+                configure_decorator(app, changed)
+                cors.adopt(rules)
+
+            return adopt
+
+        return Contribution(
+            handle=cors, steps=(Step(Stage.PREFLIGHT, cors.ask),), headers=cors.add, reload=prepare
+        )
 
 
 class _Router:
@@ -88,6 +97,15 @@ class _Decorated:
             return DecoratedRule(get_cors_options(self._app, options))
         except ValueError:
             return None  # a wildcard with credentials: the decorator itself raises this in the view
+
+
+def read_rules(app: Flask, settings: CorsSettings) -> list[PathRule]:
+    """Return the policies of all paths; ConfigError for what is unsafe."""
+    resources = read_resources(settings)
+    problems = [*_problems(settings), *_resource_problems(settings, resources)]
+    if problems:
+        raise ConfigError(problems)
+    return [PathRule(path, rule) for path, options in resources.items() if (rule := _rule(app, options))]
 
 
 def read_resources(settings: CorsSettings) -> dict[str, dict[str, Any]]:

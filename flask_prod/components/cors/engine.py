@@ -152,11 +152,15 @@ class CorsPass:
         meter = meter or NoMeter()
         self._preflights = meter.counter("flask_prod_cors_preflights_total", _PREFLIGHTS, ("result",))
         self._refused = meter.counter("flask_prod_cors_origins_refused_total", _REFUSED)
-        self._rules = tuple(sorted(rules, key=lambda rule: -rule.path.count("/")))
         self._route = route
         self._find_decorated = decorated
+        self.adopt(rules)
+
+    def adopt(self, rules: Iterable[PathRule]) -> None:
+        """Answer from now on by these rules."""
+        self._rules = tuple(sorted(rules, key=lambda rule: -rule.path.count("/")))
         self._everywhere = self._rules[0].rule if len(self._rules) == 1 and not self._rules[0].path else None
-        self._known: dict[str | None, Rule | None] = {}
+        self._known: dict[str | None, Rule | None] = {}  # last: what is derived in between goes into the old one
 
     def ask(self, record: RequestRecord) -> Response | None:
         """Answer a valid preflight; one that is not goes on as any other request, and gets no CORS headers."""
@@ -207,10 +211,11 @@ class CorsPass:
 
     def _rule(self, path: str, endpoint: str | None) -> Rule | None:
         """Return the rule of a view under `@cross_origin`, else that of the path."""
-        if endpoint not in self._known:
+        known = self._known
+        if endpoint not in known:
             own = self._find_decorated(endpoint) if endpoint is not None else None
-            self._known[endpoint] = own or self._everywhere
-        return self._known[endpoint] or next((rule.rule for rule in self._rules if rule.covers(path)), None)
+            known[endpoint] = own or self._everywhere
+        return known[endpoint] or next((rule.rule for rule in self._rules if rule.covers(path)), None)
 
 
 _LONGEST_ORIGIN = 300

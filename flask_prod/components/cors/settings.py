@@ -29,6 +29,8 @@ class CorsSettings(Section, frozen=True, kw_only=True):
         "CORS_SEND_WILDCARD", "CORS_AUTOMATIC_OPTIONS", "CORS_INTERCEPT_EXCEPTIONS", "CORS_ALWAYS_SEND",
     )  # fmt: skip
 
+    live: ClassVar[tuple[str, ...]] = ("origins",)
+
     origins: tuple[str, ...] = ()
     """Origins whose scripts may read answers: `https://shop.example.com`, `https://*.example.com` for true
     subdomains, `*` for all without credentials; empty allows none."""

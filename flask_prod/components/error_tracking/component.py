@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
@@ -57,6 +57,8 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
             headers=errors.look,
             observe=errors.observe,
             on_event=errors.on_event,
+            # From nothing it cannot be changed: requests then have no step that draws.
+            reload=(lambda changed: partial(errors.sample, changed.sentry_traces_sample_rate)) if rate else None,
             start=errors.start,
             after_fork=errors.after_fork,
             close=errors.close,

@@ -67,6 +67,7 @@ class AppErrors:
         self._building = threading.Lock()
         self._expected = expected
         self._rate = rate
+        self._samples = rate > 0
         if build is not None:
             self._crumbs = join_crumbs()
             if _LIBRARY in sys.modules:  # then its plain functions are meant to work from here on
@@ -106,6 +107,10 @@ class AppErrors:
             everywhere.set_client(client)
         return client
 
+    def sample(self, rate: float) -> None:
+        """Send another share of the requests as transactions from now on."""
+        self._rate = rate
+
     def begin(self, record: RequestRecord) -> None:
         """Start a transaction if this request is among the sampled; a preflight never is."""
         if random() < self._rate and record.method != "OPTIONS":  # noqa: S311  # a sample, not a secret
@@ -128,7 +133,7 @@ class AppErrors:
         elif self._scopes is None:
             if _LIBRARY in sys.modules and self._build is not None:
                 self.client()  # the application imported it meanwhile
-        elif self._scopes.used or (self._rate and TRANSACTION in record.environ):
+        elif self._scopes.used or (self._samples and TRANSACTION in record.environ):
             self._end(record)
 
     def _end(self, record: RequestRecord) -> None:

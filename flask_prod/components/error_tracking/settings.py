@@ -15,6 +15,7 @@ Rate = Annotated[float, Meta(ge=0, le=1)]
 class ErrorSettings(Section, frozen=True, kw_only=True):
     """Where errors are reported, and which are none."""
 
+    live: ClassVar[tuple[str, ...]] = ("sentry_traces_sample_rate",)
     library_keys: ClassVar[tuple[str, ...]] = ("SENTRY_RELEASE", "SENTRY_ENVIRONMENT", "SENTRY_DEBUG")
 
     sentry_dsn: SecretUrl = SecretUrl("")

@@ -57,6 +57,7 @@ class Logs(Component[LogSettings, AppLog]):
             observe=log.observe,
             on_event=log.on_event,
             commands=(level_command(board, log.configured), trace_command(settings.output)),
+            reload=room.prepare,
             start=room.start,
             periodic=(Periodic("logs", 1.0, room.look), Periodic("log level of other hosts", 10.0, room.look_far)),
             after_fork=room.after_fork,
@@ -80,6 +81,15 @@ class _Room:
         self._handler.adopt()
         self._watching().look_elsewhere()
         self._watching().look()
+
+    def prepare(self, settings: LogSettings) -> Callable[[], None]:
+        """Return what puts a changed level in force."""
+
+        def adopt() -> None:
+            self._log.adopt(settings)
+            self._handler.set_level()
+
+        return adopt
 
     def look(self) -> None:
         """Do what is due every second."""

@@ -52,7 +52,7 @@ class AppLog:
         self.emit = emit or self.on_event
         self.sparing = Sparing()
         self._chosen: Mapping[str, tuple[int, float]] = {}
-        self._slow = settings.slow_request or float("inf")
+        self._slow = _slow(settings)
         self._service = (service.service_name, service.service_version, service.environment)
         self._format = encode
         self._quick = QuickLines(self._service, quote, self._path) if encode is as_json else None
@@ -121,6 +121,11 @@ class AppLog:
         line = self._line(datetime.now(UTC), "warning", message, "flask_prod")
         line.event, line.fields = "prod.log.lines_dropped", {"count": count}
         return self._format(line)
+
+    def adopt(self, settings: LogSettings) -> None:
+        """Take over a changed level, unless another one was ordered for a while, and what counts as slow."""
+        self.configured, self._slow = settings.number, _slow(settings)
+        self.choose(self._chosen)
 
     def choose(self, levels: Mapping[str, tuple[int, float]]) -> None:
         """Obey *levels* (logger -> number, until when) instead of LOG_LEVEL; the empty name is for all."""
@@ -238,3 +243,7 @@ def _fields(entry: logging.LogRecord) -> Mapping[str, Any]:
     extra = {key: value for key, value in entry.__dict__.items() if key not in _STANDARD}
     fields = getattr(entry, "fields", None)
     return {**extra, **fields} if isinstance(fields, Mapping) else extra
+
+
+def _slow(settings: LogSettings) -> float:
+    return settings.slow_request or float("inf")

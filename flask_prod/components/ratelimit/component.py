@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -42,6 +43,7 @@ class RateLimit(Component[RateLimitSettings, AppLimits]):
             steps=(Step(Stage.LIMIT, limits.admit, lean=limits.is_lean),) if settings.enabled else (),
             headers=limits.advertise,
             commands=(limits_command(limits),),
+            reload=lambda changed: partial(limits.adopt, Rules.of(changed)),
             start=limits.start,
             after_fork=limits.after_fork,
         )

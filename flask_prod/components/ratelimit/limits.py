@@ -142,6 +142,12 @@ class AppLimits:
             )
             self._emit(Event("prod.limit.unshared", message, "warning", {"processes": self._processes}))
 
+    def adopt(self, rules: Rules) -> None:
+        """Hold requests from now on to changed rules; what was counted stays counted."""
+        # Rules first, then what was derived: who derives in between keeps it where nobody looks any more.
+        self._rules = rules
+        self._renew()
+
     def after_fork(self) -> None:
         """Count anew: a child has served nothing yet."""
         self._counters.local.clear()
@@ -278,12 +284,14 @@ class AppLimits:
         return tuple({p.name: p for p in (*spelt, *known.values()) if p is not None}.values())
 
     def _find(self, name: str) -> Policy | None:
-        if name not in self._named:
-            self._named[name] = policy_named(name, every_mark(self._app), self._rules.policies, self._rules.shadow)
-        return self._named[name]
+        named = self._named
+        if name not in named:
+            named[name] = policy_named(name, every_mark(self._app), self._rules.policies, self._rules.shadow)
+        return named[name]
 
     def _plan(self, record: RequestRecord) -> Plan:
         """Resolve the limits of an endpoint, once."""
+        plans = self._plans  # before the rules: see `adopt`
         endpoint = record.endpoint
         blueprints = request.blueprints
         known = self._rules.policies
@@ -297,23 +305,25 @@ class AppLimits:
                 user=self._limits(None if exempt else known["authenticated"], marked),
                 library=self._borrowed.wanted_for(blueprints),
             )
-        if len(self._plans) >= _MOST_PLANS:
-            self._plans.clear()
-        self._plans[(endpoint, record.method) if endpoint else None] = plan
+        if len(plans) >= _MOST_PLANS:
+            plans.clear()
+        plans[(endpoint, record.method) if endpoint else None] = plan
         return plan
 
     def _limits(self, first: Policy | None, marked: Sequence[Policy]) -> Limits:
         """Return limits; endpoints that have the same ones share the object and its keys."""
         policies = tuple({policy.name: policy for policy in (first, *marked) if policy is not None}.values())
-        if policies not in self._known_limits:
-            self._known_limits[policies] = Limits.of(policies, self._rules.fail, self._processes)
-        return self._known_limits[policies]
+        known = self._known_limits
+        if policies not in known:
+            known[policies] = Limits.of(policies, self._rules.fail, self._processes)
+        return known[policies]
 
     def _address(self, address: str) -> str:
-        if len(self._addresses) >= _MOST_ADDRESSES:
-            self._addresses.clear()
+        addresses = self._addresses
+        if len(addresses) >= _MOST_ADDRESSES:
+            addresses.clear()
         exempt = lies_in(address, self._rules.exempt)
-        who = self._addresses[address] = _EXEMPT if exempt else address_key(address)
+        who = addresses[address] = _EXEMPT if exempt else address_key(address)
         return who
 
     def _renew(self) -> None:

@@ -19,6 +19,7 @@ class RateLimitSettings(Section, frozen=True, kw_only=True):
 
     prefix: ClassVar[str] = "RATE_LIMIT_"
     library_keys: ClassVar[tuple[str, ...]] = ("RATELIMIT_*",)
+    live: ClassVar[tuple[str, ...]] = ("public", "authenticated", "window", "policies", "exempt")
 
     enabled: bool = True
     """False limits nothing, in the kit and in Flask-Limiter."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 
 from flask import Flask
@@ -44,6 +45,7 @@ class Tracing(Component[TracingSettings, AppTracing | None]):
             observe=tracing.observe,
             tracer=tracing,
             checks=(Check("tracing", tracing.look, critical=False, local=True),),
+            reload=lambda changed: partial(tracing.adopt, changed),
             start=tracing.start,
             after_fork=tracing.after_fork,
             close=tracing.close,

@@ -80,6 +80,11 @@ class AppTracing:
         self.running: Running | None = None
         self.after_fork()
 
+    def adopt(self, settings: TracingSettings) -> None:
+        """Keep another share of the requests from now on."""
+        self.settings = settings
+        self._bound = bound_of(settings.sampling_rate)
+
     def after_fork(self) -> None:
         """Begin anew: what a parent runs is the parent's, and is kept, since its end would close connections."""
         if self.running is not None:

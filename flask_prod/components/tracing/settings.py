@@ -34,6 +34,7 @@ class TracingSettings(Section, frozen=True, kw_only=True):
         "jaeger_endpoint": ("JAEGER_ENDPOINT",),
     }
     library_keys: ClassVar[tuple[str, ...]] = ("OTEL_*",)
+    live: ClassVar[tuple[str, ...]] = ("sampling_rate",)
 
     enabled: bool | None = None
     """Whether requests are traced; empty means: when OTLP_ENDPOINT or JAEGER_ENDPOINT is set."""
