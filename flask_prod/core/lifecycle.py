@@ -97,7 +97,7 @@ class Lifecycle:
             closing.close([("ticker", self._ticker.stop)])
         closing.close(hook for hook in hooks if hook[0] != LAST[-1])
         self._tell(closing.closed, spent)
-        closing.close(hook for hook in hooks if hook[0] == LAST[-1])
+        closing.close_here(hook for hook in hooks if hook[0] == LAST[-1])  # it waits for nobody
         return closing.closed.seconds
 
     def _tell(self, closed: Closed, spent: Mapping[str, float]) -> None:

@@ -66,9 +66,11 @@ def test_every_line(gunicorn: StartGunicorn) -> None:
     server.signal(signal.SIGUSR1)
     os.kill(server.worker_pids()[0], signal.SIGKILL)
     wait_for(lambda: says(server, "was sent SIGKILL"), 10, "the line about the killed worker")
+    wait_for(lambda: len(server.worker_pids()) == 2, 10, "a worker in its place")
+    old = set(server.worker_pids())
     server.signal(signal.SIGHUP)
-    wait_for(lambda: says(server, "Hang up"), 10, "the line about the reload")
-    wait_for(lambda: len(server.worker_pids()) == 2, 10, "two workers")
+    wait_for(lambda: says(server, "A reload was asked for"), 10, "the line about the reload")
+    wait_for(lambda: len(server.worker_pids()) == 2 and not old & set(server.worker_pids()), 20, "new workers")
     server.get("/")
     server.term()
     assert server.wait() == 0

@@ -237,7 +237,8 @@ def test_signal(make_app: MakeApp, tmp_path: Path, wait_for: Callable[..., Any])
     finally:
         signal.signal(signal.SIGUSR1, before)
 
-    assert len(log.read_bytes().splitlines()) == 1
+    events = [json.loads(line)["event"] for line in log.read_bytes().splitlines()]
+    assert events == ["request", "prod.process.closed"]
     assert heard == [signal.SIGUSR1] * 2
 
 
