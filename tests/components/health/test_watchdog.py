@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from flask_prod.components.health import watchdog as module
 from flask_prod.components.health.board import Board
 from flask_prod.components.health.watchdog import Watchdog
 from flask_prod.core.component import Event
-from tests.apps import MakeApp
+from tests.apps import MakeApp, StartGunicorn
 from tests.servers import wait_for
 
 
@@ -131,3 +132,57 @@ def test_never(tmp_path: Path) -> None:
 
     assert look(dog) == ()
     assert list(tmp_path.iterdir()) == []
+
+
+STUCK = """
+import os, pathlib, time
+from flask import Flask
+from flask_prod import ProdKit
+
+def create_app():
+    app = Flask("shop")
+    ProdKit(app, only=("health", "logs", "metrics"))
+    here = pathlib.Path(os.environ["HERE"])
+
+    @app.get("/hangs/<name>")
+    def hangs(name):
+        (here / name).write_text(str(os.getpid()))
+        while not (here / "end").exists():
+            time.sleep(0.05)
+        return "done"
+
+    return app
+"""
+
+
+def test_gunicorn(gunicorn: StartGunicorn, tmp_path: Path) -> None:
+    """Of two real workers one is stuck in both of its threads: the liveness of the other says so, and a line."""
+    server = gunicorn(
+        source=STUCK, config="python:flask_prod.server.gunicorn_conf", ready="/health/live",
+        args=["-w", "2", "--threads", "2"],
+        env={"HERE": str(tmp_path), "HEALTH_STUCK_AFTER": "1s", "RUN_DIR": str(tmp_path / "run")},
+    )  # fmt: skip
+
+    def live() -> tuple[int, str]:
+        try:
+            answer = server.get("/health/live", timeout=0.5)
+        except OSError:  # the stuck one took it, and has no thread for it
+            return 0, ""
+        return answer.status, answer.text
+
+    def hang(name: str) -> None:
+        with suppress(OSError):
+            server.get(f"/hangs/{name}", timeout=30)
+
+    visits = [threading.Thread(target=hang, args=(name,)) for name in "abc"]
+    for visit_ in visits:
+        visit_.start()
+    try:
+        wait_for(lambda: live() == (503, "stuck"), 15, "a worker that says so of the other")
+        wait_for(lambda: '"event":"prod.health.stuck"' in server.stdout, 5, "the line")
+    finally:
+        (tmp_path / "end").touch()
+        for visit_ in visits:
+            visit_.join()
+    wait_for(lambda: live() == (200, "alive"), 10, "all is well again")
+    assert " hangs" in server.stdout
