@@ -57,7 +57,29 @@ def test_help_without_application(shop: Shop) -> None:
 
     assert result.returncode == 0
     assert "  up " in result.stdout
+    assert "  jobs " in result.stdout
     assert "ValueError: broken" in result.stderr
+
+
+@pytest.mark.parametrize("words", [("worker", "--help"), ("db", "upgrade", "--help")])
+def test_help_of_rooms_without_application(words: tuple[str, ...], shop: Shop) -> None:
+    """The help of the rooms' commands needs no application that can start; the commands do."""
+    (shop.folder / "shop.py").write_text("raise ValueError('no key')")
+
+    result = shop.flask(*words)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"Usage: python -m flask prod {' '.join(words[:-1])}" in result.stdout
+
+    result = shop.flask(*words[:-1])
+    assert result.returncode == 1
+    assert "ValueError: no key" in result.stderr
+
+
+def test_help_of_no_command(shop: Shop) -> None:
+    """Where nobody knows a command, the reason why the application does not start is told."""
+    (shop.folder / "shop.py").write_text("raise ValueError('no key')")
+
+    assert "ValueError: no key" in shop.flask("nothing", "--help").stderr
 
 
 def test_debug_shows_the_traceback(shop: Shop) -> None:
@@ -90,7 +112,7 @@ def test_console_script(shop: Shop) -> None:
     assert result.stdout.startswith("healthy")
 
 
-@pytest.mark.parametrize("command", ["up", "health", "config", "settings", "worker"])
+@pytest.mark.parametrize("command", ["up", "health", "config", "init", "settings", "worker"])
 def test_help(make_app: MakeApp, command: str) -> None:
     """Every command has a help with examples."""
     app = make_app(only=("health",))

@@ -1,0 +1,1 @@
+"""What `flask prod init` does: find where an application is made, plan a kit for it, show, write, and try it."""
