@@ -10,6 +10,7 @@ import click
 from flask_prod.core.settings_doc import SectionDoc, built_in_sections, describe, to_markdown
 from flask_prod.server.gunicorn import ServerSettings
 from flask_prod.server.sums import SurroundingsSettings
+from flask_prod.server.vault import VaultSettings
 
 from .table import lines
 
@@ -33,6 +34,7 @@ def settings(prefixes: tuple[str, ...], markdown: bool, as_json: bool) -> None:
         *built_in_sections(),
         describe("server", ServerSettings),
         describe("surroundings", SurroundingsSettings),
+        describe("vault", VaultSettings),
     )
     sections = [section for one in everything if (section := _only(one, prefixes))]
     if markdown:

@@ -78,7 +78,7 @@ def up(ctx: click.Context, /, **options: Any) -> None:
       REDIS_URL=redis://cache:6379/0 flask prod up
       flask prod up --no-worker --no-redis
     """
-    sources = find_sources({}, Path.cwd())
+    sources = find_sources({}, Path.cwd(), remote=None)
     plan = _plan(options, sources)
     env = _environment(ctx.ensure_object(ScriptInfo), plan)
     check_port(plan.host, plan.port)

@@ -77,6 +77,7 @@ class Reloader:
         """Take over what has changed, as the process that leads or as one that follows."""
         self._follow()
         if self._leader.leads():
+            self._finder.tend()
             self._lead()
 
     def resign(self) -> None:

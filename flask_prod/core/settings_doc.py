@@ -134,7 +134,7 @@ def _page(sections: Iterable[SectionDoc]) -> Iterator[str]:
     yield "Made from the code by `flask prod settings --markdown`; a test compares the two."
     yield ""
     yield "A variable of the environment and a key of `app.config` have the same name. The first that is set wins:"
-    yield "`app.config`, environment, `.env`, secret files, `config/ENVIRONMENT.toml`, default."
+    yield "`app.config`, environment, `.env`, secret files, Vault, `config/ENVIRONMENT.toml`, default."
     yield "`flask prod config` shows each effective value and where it came from."
     for section in sections:
         yield ""

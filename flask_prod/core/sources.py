@@ -1,17 +1,18 @@
 """The places settings come from, in the order in which they win.
 
-app.config > environment > .env > secret files > profile file > profile shipped with flask-prod > default
+app.config > environment > .env > secret files > Vault > profile file > profile shipped with flask-prod > default
 Profile files may hold variables, `${NAME}`; nothing else is ever expanded.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .errors import ConfigError
 from .settings import Source
@@ -20,15 +21,51 @@ from .templates import Missing, expand
 SECRETS_DIR = "/run/secrets"
 """Where Docker and Kubernetes mount secrets by default; SECRETS_DIR names another directory."""
 
+REMOTE = "flask_prod.server.vault:open_vault"
+"""What reads Vault, by name: the core imports no library of it."""
+
 SHIPPED = Path(__file__).parent.parent / "profiles"
 _ENDLESS = 8
 """More profiles than this inheriting from one another is a mistake, most likely a circle."""
 
 
-def find_sources(config: Mapping[str, Any], root: Path, environ: Mapping[str, str] = os.environ) -> list[Source]:
+class Remote(Protocol):
+    """A place of secrets outside of this host, which is asked anew at each reload."""
+
+    name: str
+
+    def read(self) -> Mapping[str, Any]:
+        """Return the settings that lie there; ConfigError when it does not give them."""
+
+    def tend(self, changed: Callable[[Mapping[str, Any]], None]) -> None:
+        """Keep the way open, and tell of values that are read again now and then; returns at once."""
+
+
+def read_remote(sources: Sequence[Source]) -> Source | None:
+    """Read what lies in Vault, where VAULT_PATH is set; None where it is not."""
+    remote = open_remote(sources)
+    return None if remote is None else Source(remote.name, remote.read())
+
+
+def open_remote(sources: Sequence[Source]) -> Remote | None:
+    """Return Vault where VAULT_PATH is set: nothing of it is imported elsewhere."""
+    if not any(source.values.get("VAULT_PATH") for source in sources):
+        return None
+    module, _, attribute = REMOTE.partition(":")
+    found: Remote = getattr(importlib.import_module(module), attribute)(sources)
+    return found
+
+
+def find_sources(
+    config: Mapping[str, Any],
+    root: Path,
+    environ: Mapping[str, str] = os.environ,
+    remote: Callable[[Sequence[Source]], Source | None] | None = read_remote,
+) -> list[Source]:
     """Return every source for an application whose package lies in *root*, the winning one first.
 
-    ConfigError names a file that cannot be read or understood, and a profile that does not exist.
+    ConfigError names a file that cannot be read or understood, and a profile that does not exist. *remote* reads
+    what lies in Vault; None asks nobody, for who needs no secret.
     """
     sources = [Source("app.config", config), Source("environment", environ)]
     dotenv = Path(environ.get("ENV_FILE") or ".env")
@@ -38,7 +75,16 @@ def find_sources(config: Mapping[str, Any], root: Path, environ: Mapping[str, st
 
     name = next((str(s.values["ENVIRONMENT"]) for s in sources if s.values.get("ENVIRONMENT")), "production")
     profiles = list(read_profiles(name, _profile_folders(environ, root)))
-    return [*sources, *expand_profiles(profiles, sources)]
+    found = remote([*sources, *_about_vault(profiles, sources)]) if remote is not None else None
+    if found is not None:
+        sources.append(found)
+    return [*sources, *expand_profiles(profiles, sources, strict=remote is not None)]
+
+
+def _about_vault(profiles: Sequence[Source], above: Sequence[Source]) -> list[Source]:
+    """Return what profiles say of Vault itself, which must be known before it can be asked."""
+    ours = [Source(p.name, {k: v for k, v in p.values.items() if k.startswith("VAULT_")}) for p in profiles]
+    return expand_profiles(ours, above)
 
 
 class Finder:
@@ -52,6 +98,9 @@ class Finder:
         self._root = root
         self._folders: tuple[str, ...] = ()
         self._files: tuple[str, ...] = ()
+        self._remote: Remote | None = None
+        self._remote_values: Mapping[str, Any] = {}
+        self._turns = 0
         self.stamp = ""
 
     def find(self) -> list[Source]:
@@ -59,11 +108,29 @@ class Finder:
         # The stamp first: what changes while it is read is then seen as a change.
         self._files, self._folders = _watched(self._config, self._root)
         self.stamp = self.look()
-        return find_sources(self._config, self._root)
+        return find_sources(self._config, self._root, remote=self._ask)
+
+    def tend(self) -> None:
+        """Keep the way to Vault open, and look there now and then; for the process that leads."""
+        if self._remote is not None:
+            self._remote.tend(self._note)
+
+    def _ask(self, sources: Sequence[Source]) -> Source | None:
+        if self._remote is None:
+            self._remote = open_remote(sources)
+        if self._remote is None:
+            return None
+        self._remote_values = self._remote.read()
+        return Source(self._remote.name, self._remote_values)
+
+    def _note(self, values: Mapping[str, Any]) -> None:
+        if values != self._remote_values:
+            self._remote_values = values
+            self._turns += 1  # which makes another stamp, as a file that has changed does
 
     def look(self) -> str:
         """Return the stamp of the files as they are now."""
-        found = [_look(path) for path in self._files]
+        found: list[object] = [self._turns, *(_look(path) for path in self._files)]
         for folder in self._folders:
             try:
                 found += [_look(os.path.join(folder, name)) for name in sorted(os.listdir(folder))]
@@ -123,7 +190,7 @@ def read_profiles(name: str, folders: list[Path]) -> Iterator[Source]:
         )  # fmt: skip
 
 
-def expand_profiles(profiles: Sequence[Source], above: Sequence[Source]) -> list[Source]:
+def expand_profiles(profiles: Sequence[Source], above: Sequence[Source], strict: bool = True) -> list[Source]:
     """Return *profiles* with the variables in them filled in, from environment, `.env` and secret files.
 
     ConfigError names file, key and variable for each that is missing, unless a source above sets the key anyway.
@@ -138,7 +205,7 @@ def expand_profiles(profiles: Sequence[Source], above: Sequence[Source]) -> list
             try:
                 values[key] = expand(value, places)
             except Missing as error:
-                if key not in taken:
+                if strict and key not in taken:
                     problems.append(f"{key} in {profile.name} {error}.")
         taken.update(values)
         expanded.append(Source(profile.name, values))

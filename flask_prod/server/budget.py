@@ -66,7 +66,7 @@ def values_of(state: KitState, *others: type[Section]) -> dict[str, Any]:
     names = {name for kind in kinds for field in kind.__struct_fields__ for name in key_names(kind, field)}
     sources = [
         Source(source.name, {name: value for name, value in source.values.items() if name in names})
-        for source in find_sources(state.app.config, Path(state.app.root_path))
+        for source in find_sources(state.app.config, Path(state.app.root_path), remote=None)
     ]
     return {row.key: row.value for row in read_settings(kinds, sources).rows} | rows
 

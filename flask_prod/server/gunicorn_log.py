@@ -96,7 +96,7 @@ def read(name: str) -> tuple[ServiceSettings, LogSettings]:
     """Return who this service is and how it logs, as far as that is known without the application."""
     names = {key for kind in _SECTIONS for field in kind.__struct_fields__ for key in key_names(kind, field)}
     try:
-        found = find_sources({}, Path.cwd())
+        found = find_sources({}, Path.cwd(), remote=None)
         sources = [Source(s.name, {key: value for key, value in s.values.items() if key in names}) for s in found]
         settings = read_settings(_SECTIONS, sources)
     except ConfigError:  # the application says what is wrong, and all of it

@@ -99,7 +99,7 @@ def read_server_settings() -> ServerSettings:
     # Only our own names: what else may be misspelt is reported by the application, which knows all sections.
     sources = [
         Source(source.name, {name: value for name, value in source.values.items() if name in names})
-        for source in find_sources({}, Path.cwd())
+        for source in find_sources({}, Path.cwd(), remote=None)
     ]
     return read_settings([ServerSettings], sources).section(ServerSettings)
 
