@@ -1,0 +1,182 @@
+"""`flask prod check`: says whether this deployment is ready for production, and why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from flask_prod.core.errors import ConfigError
+from flask_prod.review import Finding, Report, Subject, review
+from flask_prod.review.rules import RULES, sums
+from flask_prod.review.sarif import to_sarif
+
+from .group import load_state, message_of
+from .mend import mend
+from .table import printable
+
+CLEAN, FOUND, UNKNOWN = 0, 1, 2
+"""Exit codes: nothing to say, findings as bad as --fail-on, or nothing could be checked."""
+
+_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked on the command line."""
+
+    form: str
+    online: bool
+    only: tuple[str, ...]
+    silences: dict[str, str]
+    fail_on: str
+    fix: bool
+    yes: bool
+
+
+def _silences(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        id, equals, reason = value.partition("=")
+        if not equals or not reason.strip():
+            raise click.BadParameter(f'say why: --silence {id}="the reason"')
+        found[id.strip()] = reason.strip()
+    return found
+
+
+@click.command()
+@click.option("--environment", metavar="NAME", help="Check this profile instead of that of ENVIRONMENT.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--sarif", "form", flag_value="sarif", help="Print SARIF 2.1.0, as code hosts show it.")
+@click.option("--table", "form", flag_value="table", default="table", help="Print lines.  [default]")
+@click.option("--online", is_flag=True, help="Also ask the service's own Redis and database, and this machine.")
+@click.option("--only", multiple=True, metavar="ID", help="Only findings whose ids begin so; repeatable.")
+@click.option("--silence", "silences", multiple=True, metavar="ID=REASON", callback=_silences,
+              help="Set a finding aside, and say why; repeatable.")  # fmt: skip
+@click.option("--fail-on", type=click.Choice(["error", "warning", "info"]), default="warning", show_default=True,
+              help="Exit with 1 for findings as bad as this, or worse.")  # fmt: skip
+@click.option("--fix", is_flag=True, help="Offer to mend what can be mended safely: shows the change, asks.")
+@click.option("--yes", is_flag=True, help="Do not ask, with --fix.")
+@click.pass_context
+def check(ctx: click.Context, /, environment: str | None, **options: object) -> None:
+    """Say whether this deployment is ready for production, and why not.
+
+    Nothing is asked over the network without --online. Exits with 0 when there is nothing to mend, with 1 for
+    findings, with 2 when the application cannot be loaded. docs/check.md explains each finding.
+
+    \b
+    Examples:
+      flask prod check
+      flask prod check --environment production      (from a developer's machine)
+      flask prod check --only P1 --fix               (secrets: make those that are missing)
+      flask prod check --silence P801="the provider makes backups, runbook 7"
+      flask prod check --sarif > check.sarif
+    """
+    wanted = Options(**options)  # type: ignore[arg-type]  # click gives exactly these
+    with _environment(environment):
+        subject = _subject(ctx)
+        report = _report(subject, wanted)
+        if wanted.fix and mend(report.findings, subject, ask=not wanted.yes):
+            click.echo("Mended; start again what runs, and check again.", err=True)
+            ctx.exit(CLEAN if not _rest(report).fails(wanted.fail_on) else FOUND)
+    _show(report, subject, wanted.form)
+    ctx.exit(FOUND if report.fails(wanted.fail_on) else CLEAN)
+
+
+def _subject(ctx: click.Context) -> Subject:
+    try:
+        return Subject(load_state(ctx))
+    except ConfigError as error:
+        return Subject(None, problems=error.problems)
+    except (click.ClickException, RuntimeError) as error:
+        text = message_of(error)
+    except Exception as error:  # NotInstalled: an application without a kit
+        text = str(error)
+    click.secho(f"Nothing could be checked: {text}", err=True, fg="red")
+    sys.exit(UNKNOWN)
+
+
+def _report(subject: Subject, wanted: Options) -> Report:
+    silences = {**(subject.get("CHECK_SILENCE") or {}), **wanted.silences}
+    return review(
+        subject, RULES, more=sums, online=wanted.online, only=wanted.only, silences=silences
+    )  # fmt: skip
+
+
+@contextmanager
+def _environment(name: str | None) -> Iterator[None]:
+    """Run as if ENVIRONMENT said *name*."""
+    before = os.environ.get("ENVIRONMENT")
+    if name:
+        os.environ["ENVIRONMENT"] = name
+    try:
+        yield
+    finally:
+        if name:
+            os.environ.pop("ENVIRONMENT")
+            if before is not None:
+                os.environ["ENVIRONMENT"] = before
+
+
+def _rest(report: Report) -> Report:
+    return Report(tuple(one for one in report.findings if one.fix is None))
+
+
+def _show(report: Report, subject: Subject, form: str) -> None:
+    if form == "sarif":
+        click.echo(json.dumps(to_sarif(report, RULES, subject.folder), indent=2))
+    elif form == "json":
+        click.echo(json.dumps(_as_object(report, subject), indent=2))
+    else:
+        click.echo("\n".join(_lines(report, subject)))
+
+
+def _as_object(report: Report, subject: Subject) -> dict[str, object]:
+    return {
+        "environment": subject.environment,
+        "asked": report.asked,
+        "findings": [_plain(one) for one in report.findings],
+        "silenced": [_plain(one) for one in report.silenced],
+        "unneeded_silences": list(report.unneeded),
+    }
+
+
+def _plain(one: Finding) -> dict[str, object]:
+    told: dict[str, object] = {
+        "id": one.id, "severity": one.severity, "title": one.title, "evidence": one.evidence, "remedy": one.remedy,
+        "setting": one.key or None, "file": str(one.path) if one.path else None, "mendable": one.fix is not None,
+        "help": f"docs/check.md#{one.id.lower()}",
+    }  # fmt: skip
+    return told | ({"reason": one.reason} if one.reason is not None else {})
+
+
+def _lines(report: Report, subject: Subject) -> Iterator[str]:
+    for one in report.findings:
+        label = click.style(f"{one.severity:<7}", fg=_COLOURS[one.severity])
+        yield f"{click.style(one.id, bold=True)}  {label}  {printable(one.title)}"
+        yield from _wrapped("found:  ", one.evidence)
+        yield from _wrapped("do:     ", one.remedy)
+        yield ""
+    for one in report.silenced:
+        yield click.style(printable(f"{one.id}  silenced: {one.evidence} ({one.reason})"), dim=True)
+    for id in report.unneeded:
+        yield f"{id}  is silenced, and there is nothing to silence: take it out."
+    counts = [(name, sum(one.severity == name for one in report.findings)) for name in _COLOURS]
+    found = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts if count)
+    what = f"{report.asked} rules asked of the profile {subject.environment}"
+    folder = Path("docs/check.md")
+    yield click.style(f"{found or 'Nothing found'} ({what}).", fg="red" if found else "green", bold=True)
+    if found:
+        yield f"Each is explained in {folder}."
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(printable(text), _WIDTH, initial_indent=f"      {label}", subsequent_indent=" " * 14)

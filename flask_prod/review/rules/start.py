@@ -1,0 +1,62 @@
+"""Whether the application starts at all, and as what."""
+
+from __future__ import annotations
+
+from flask_prod.review.engine import FAILED, UNREASONED
+from flask_prod.review.rule import ERROR, INFO, WARNING, Evidence, Evidences, NewSecret, rule
+from flask_prod.review.subject import HOMELY, Subject
+
+
+@rule(
+    "P001", ERROR, "The application cannot start as configured",
+    remedy="Do what the sentence says; `flask prod config --explain NAME` tells all about one setting.",
+)  # fmt: skip
+def starts(subject: Subject) -> Evidences:
+    """Settings are checked before the first request: with one that is missing or wrong, no worker comes up."""
+    for problem in subject.problems:
+        key = problem.partition(" ")[0]
+        missing = "is not set" in problem and key.isupper() and ("SECRET" in key or key.endswith("TOKEN"))
+        yield Evidence(problem, key if key.isupper() else "", fix=NewSecret(key) if missing else None)
+
+
+@rule(
+    "P002", ERROR, "ENVIRONMENT is not production",
+    remedy="Leave ENVIRONMENT out where the service runs; elsewhere: flask prod check --environment production.",
+)  # fmt: skip
+def production(subject: Subject) -> Evidences:
+    """The profiles development and test speak plain HTTP and wait for nobody: what is checked here is not what
+    will run."""
+    if subject.environment in HOMELY:
+        yield Evidence(f"ENVIRONMENT is {subject.environment}", "ENVIRONMENT")
+
+
+@rule(
+    UNREASONED, WARNING, "A silence has no reason",
+    remedy='Say why: P204="the reason" in CHECK_SILENCE or --silence.',
+)  # fmt: skip
+def unreasoned(_subject: Subject) -> Evidences:
+    """Whoever reads the settings next year must be able to tell a decision from a shortcut."""
+    yield from ()  # the engine finds these: it knows the silences
+
+
+@rule(
+    FAILED, INFO, "A rule could not be judged",
+    remedy="Look at what the rule is about yourself, and report this.",
+)  # fmt: skip
+def failed(_subject: Subject) -> Evidences:
+    """A rule met something that it was not made for; all others were asked all the same."""
+    yield from ()  # the engine finds these
+
+
+@rule(
+    "P005", WARNING, "The check's own settings cannot be read",
+    remedy='In a profile: CHECK_SILENCE = { P204 = "the reason" }; in the environment: P204=the reason; P801=...',
+)  # fmt: skip
+def own_settings(subject: Subject) -> Evidences:
+    """What CHECK_SILENCE was meant to silence is reported."""
+    for id in subject.get("CHECK_SILENCE") or {}:
+        if not (len(id) >= 3 and id[0] in "PB" and id[1:].isdigit()):
+            yield Evidence(f"CHECK_SILENCE names {id!r}, which is no finding's id", "CHECK_SILENCE")
+
+
+RULES = (starts, production, unreasoned, failed, own_settings)
