@@ -26,7 +26,7 @@ demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C 
 	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
 
 test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
-	$(BIN)/python -m pytest -m "not faults" -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not faults" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-lowest: $(VENV)-lowest/.test  ## the suite with the oldest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest -m "not faults" $(ARGS)

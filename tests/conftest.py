@@ -26,6 +26,14 @@ _KEPT = re.compile(
 )
 """The only variables of a developer's shell that a test may see: any other could be one of our settings."""
 
+_LONG = {"canaries", "faults", "sample_app", "server"}
+"""Folders of tests that start many processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the folders whose files take longest: no process is alone with one of them at the end."""
+    items.sort(key=lambda item: _LONG.isdisjoint(item.path.parts))
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
