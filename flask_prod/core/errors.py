@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from click import ClickException
 
+from .redaction import without_keys
+
 
 class ProdKitError(Exception):
     """Any error that flask-prod raises on purpose."""
@@ -18,7 +20,8 @@ class ConfigError(ProdKitError, ClickException):
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        # A wrong value may be a secret that got into the wrong place, and whoever found it wrong has quoted it.
+        self.problems = tuple(without_keys(problem) for problem in problems)
         super().__init__(str(self))
 
     def format_message(self) -> str:

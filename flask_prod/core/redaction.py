@@ -35,6 +35,7 @@ _SENSITIVE = re.compile(
     r"|^(auth|card|pan|ssn|pin|otp|session|dsn|sentrydsn|sid)$"
 )
 _RUN = re.compile(r"[\w+/=%~-]+")
+_WORDS = re.compile(r"[\w+=%~-]+")
 _DIGITS = re.compile(r"\d")
 _CHANGES = re.compile(r"(?<=\d)[A-Za-z]|(?<=[A-Za-z])\d|(?<=[a-z])[A-Z]")
 _SHORTEST_KEY = 10
@@ -124,6 +125,11 @@ def _hides(route: str) -> bool:
 def is_random(text: str) -> bool:
     """Tell whether *text* looks like a key, or holds one: people write no words like `x7Qp2LkVb93tZ`."""
     return any(len(run) > _LONGEST_WORD or _mixed(run) for run in _RUN.findall(text))
+
+
+def without_keys(text: str) -> str:
+    """Star out, beside what `redact_text` finds, every word of *text* that looks like a key."""
+    return _WORDS.sub(lambda match: REDACTED if _mixed(match[0]) else match[0], redact_text(text))
 
 
 def _mixed(run: str) -> bool:
