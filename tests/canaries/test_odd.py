@@ -99,9 +99,8 @@ def test_settings(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_very_short(make_app: MakeApp) -> None:
     """A secret of three characters is a fingerprint like any other."""
-    app = make_app(
-        only=("health", "metrics", "tracing"), TRACING_ENABLED=False, **dict.fromkeys(SECRETS[2:5], "zqj")
-    )
+    given: dict[str, Any] = dict.fromkeys(SECRETS[2:5], "zqj")
+    app = make_app(only=("health", "metrics", "tracing"), TRACING_ENABLED=False, **given)
 
     assert "zqj" not in commands(app)
 
