@@ -17,6 +17,7 @@ from .initial.env import plan_env
 from .initial.files import plan_files
 from .initial.libraries import advice
 from .initial.origin import Origin, Wanted, bound_at_top, origins, wanted, where
+from .initial.pages import blocked
 from .initial.project import Project
 from .initial.text import ByHand
 from .initial.trial import try_out
@@ -95,12 +96,12 @@ def _picked(project: Project, found: list[Origin], *, ask: bool) -> Origin:
 def _plan(project: Project, origin: Origin, want: Wanted, *, with_env: bool) -> Plan:
     """Return everything that is missing."""
     # First: once texts are wired, the lines of the tree are no longer those of the text.
-    notes = list(advice(project))
+    notes = [*advice(project), *blocked(project)]
     spec = _spec(origin, want)
     flask = " ".join(["flask", *(["--app", shlex.quote(spec).replace("$", "$$")] if spec else [])])
     changed = [module.text for module in wire(project, origin)]
     around = plan_files(
-        project.root, service=_service(project.root, origin), entry=_entry(origin, want), flask=flask
+        project.root, service=_service(project.root, origin, want), entry=_entry(origin, want), flask=flask
     )
     changes = changes_of([*changed, *around.texts])
     if with_env:
@@ -166,10 +167,10 @@ def _entry(origin: Origin, want: Wanted) -> str:
     return origin.target
 
 
-def _service(root: Path, origin: Origin) -> str:
-    name = origin.module.name.partition(".")[0]
-    if name in _USUAL:
-        name = root.resolve().name
+def _service(root: Path, origin: Origin, want: Wanted) -> str:
+    modules = (origin.module, want.module or origin.module)
+    names = (*(module.name.partition(".")[0] for module in modules), root.resolve().name)
+    name = next((name for name in names if name not in _USUAL), names[-1])
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "app"
 
 

@@ -177,6 +177,15 @@ def test_application_that_breaks(settled: Callable[[str], Path], init: Init) -> 
     assert "app.py, line 4" in result.output
 
 
+def test_application_that_ends_the_process(settled: Callable[[str], Path], init: Init) -> None:
+    """An application that ends its process while it is loaded is told with the exit code."""
+    folder = settled("single")
+    with (folder / "app.py").open("a") as file:
+        file.write("\nos._exit(3)\n")
+
+    assert "its process ended with exit code 3" in init("--yes").output
+
+
 def test_wrong_setting(settled: Callable[[str], Path], init: Init, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that the kit refuses is the reason that is told."""
     settled("single")

@@ -44,6 +44,10 @@ SERVICE_NAME = "{service}"
 # The host names of your site: others are answered with 400. Until it is set, any name is answered.
 # ALLOWED_HOSTS = ["www.example.com", "example.com"]
 
+# Scripts and styles in the pages need a nonce, and other hosts a place in SECURITY_CSP; until they have, this only
+# reports what would be blocked.
+# SECURITY_CSP_REPORT_ONLY = true
+
 # How many proxies stand in front (a load balancer, nginx). 0 believes no X-Forwarded header: behind a proxy that
 # ends TLS, set 1, or every request is redirected to https for ever.
 # TRUSTED_PROXIES = 1

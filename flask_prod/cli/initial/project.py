@@ -83,7 +83,7 @@ class Project:
         """Yield the project's modules without its tests; a file that is not Python is left out."""
         count = 0
         for folder, folders, files in os.walk(self.root):
-            folders[:] = sorted(f for f in folders if _own(Path(folder, f)))
+            folders[:] = sorted(f for f in folders if is_own(Path(folder, f)))
             for name in sorted(files):
                 if not name.endswith(".py") or name.startswith("test_") or name == "conftest.py":
                     continue
@@ -135,6 +135,7 @@ def _name(path: Path) -> str:
     return ".".join(parts)
 
 
-def _own(folder: Path) -> bool:
+def is_own(folder: Path) -> bool:
+    """Say whether a folder is the project's: not hidden, no environment, no tests, nothing built."""
     hidden = folder.name.startswith(".") or folder.name in _FOREIGN
     return not hidden and not (folder / "pyvenv.cfg").exists()

@@ -199,6 +199,7 @@ LONG = f"from extensions import db as {'b' * 60}"
 IMPORTS = {
     "extended": ("from extensions import db", "from extensions import db, prod"),
     "renamed": ("from extensions import db as base", "from extensions import db as base, prod"),
+    "not ASCII": ("from extensions import db as bücher  # ü", "from extensions import db as bücher, prod  # ü"),
     "parenthesised": ("from extensions import (db)", "from extensions import (db, prod)"),
     "bracket": ("from extensions import (\n    db)", "from extensions import (\n    db, prod)"),
     "backslash": ("from extensions import \\\n    db", "from extensions import \\\n    db, prod"),
@@ -251,6 +252,14 @@ def test_imports_at_the_bottom(wired: Wired) -> None:
     )
 
     assert result.endswith("app.config['A'] = 1\nprod.init_app(app)\n\nimport routes\n")
+
+
+@pytest.mark.parametrize("end", ["if __name__ == '__main__':\n    app.debug = serve(app)\n", "app.run()\n"])
+def test_before_serving(end: str, wired: Wired) -> None:
+    """What serves the application comes after its kit, and what gunicorn never runs is no place for it."""
+    result = wired(f"from flask import Flask\n\napp = Flask('x')\n\n{end}")
+
+    assert result.endswith(f"\nprod.init_app(app)\n\n{end}")
 
 
 def test_followed_from_wsgi(wired: Wired) -> None:
