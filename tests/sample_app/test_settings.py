@@ -93,3 +93,5 @@ def test_key_of_tokens_is_replaced(tmp_path: Path) -> None:
         assert decode_token(after)["sub"] == "7"
         with pytest.raises(InvalidSignatureError):
             decode_token(before)
+    for app in (over, new, old):
+        app.extensions["prod"].lifecycle.close()

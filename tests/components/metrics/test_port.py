@@ -91,18 +91,20 @@ def test_fork(open_port: OpenPort) -> None:
     """A forked child neither keeps the port open nor takes it away."""
     own, heir = open_port(), open_port()
     own.take()
-    reading, writing = os.pipe()
+    (reading, writing), (told, tell) = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
         own.after_fork()
+        os.write(tell, b".")
         os.read(reading, 1)
         os._exit(0)
+    os.read(told, 1)
     own.close()
     heir.take()
     answer = ask(own._address[1])
     os.write(writing, b".")
     os.waitpid(child, 0)
-    for end in (reading, writing):
+    for end in (reading, writing, told, tell):
         os.close(end)
 
     assert answer[0] == 200

@@ -154,7 +154,7 @@ def test_slow_failure_has_a_line() -> None:
             connection.execute(text("INSERT INTO t VALUES (sleepy(:a))"), {"a": SECRET})
     told.engine.dispose()
 
-    (line,) = told.events
+    (line,) = (one for one in told.events if "error" in one.fields)  # a busy machine may be slow with others too
     assert line.fields["error"] == "IntegrityError"
     assert SECRET not in str(line)
 
