@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import subprocess
@@ -16,9 +17,9 @@ from .initial.change import Change, changes_of, diff, write
 from .initial.env import plan_env
 from .initial.files import plan_files
 from .initial.libraries import advice
-from .initial.origin import Origin, Wanted, bound_at_top, origins, wanted, where
+from .initial.origin import Origin, Wanted, bound_at_top, origins, scope, wanted, where
 from .initial.pages import blocked
-from .initial.project import Project
+from .initial.project import Module, Project
 from .initial.text import ByHand
 from .initial.trial import try_out
 from .initial.wiring import wire
@@ -153,9 +154,19 @@ def _files(plan: Plan) -> str:
 
 def _spec(origin: Origin, want: Wanted) -> str | None:
     """Return what `--app` must say from now on; None where Flask finds the application by itself."""
-    if want.module is not None:
+    if want.module is not None and (want.spec is None or ":" in want.spec or _finds(want.module, origin)):
         return want.spec
     return origin.module.name if origin.name in ("app", "create_app") else f"{origin.module.name}:{origin.name}"
+
+
+def _finds(module: Module, origin: Origin) -> bool:
+    """Say whether Flask finds the application in *module*: it is made or called there, or has a usual name."""
+    if module is origin.module or {"app", "application", "create_app", "make_app"} & bound_at_top(module):
+        return True
+    return any(
+        isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == origin.name
+        for node in scope(module.tree)
+    )
 
 
 def _entry(origin: Origin, want: Wanted) -> str:

@@ -250,6 +250,18 @@ def test_dirty_tree(settled: Callable[[str], Path], init: Init) -> None:
     assert result.exit_code == 0
 
 
+def test_package_that_only_leads_there(settled: Callable[[str], Path], init: Init) -> None:
+    """A package that imports the module of the factory is not what `--app` must say from now on."""
+    folder = settled("factory")
+    (folder / "notes" / "__init__.py").rename(folder / "notes" / "factory.py")
+    (folder / "notes" / "__init__.py").write_text("from . import factory\n")
+
+    result = init("--yes", app="notes")
+
+    assert result.exit_code == 0, result.output
+    assert "flask --app notes.factory prod up" in (folder / "Makefile").read_text()
+
+
 def test_found_without_a_name(settled: Callable[[str], Path], init: Init) -> None:
     """Where Flask itself finds nothing, a single application is found, and the files say its name."""
     folder = settled("factory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -40,10 +41,18 @@ def advice(project: Project) -> Iterator[str]:
     """Yield a line for each place that does what the kit does now."""
     for module in project.everything():
         names = {source: names_of(module, {source: one.name}) for source, one in ADVICE.items()}
+        elsewhere = set(_of_other_profiles(module))
         for node in ast.walk(module.tree):
-            said = _said(module, node, names)
+            said = "" if node in elsewhere else _said(module, node, names)
             if said:
                 yield f"{project.shown(module.path)}, line {getattr(node, 'lineno', 0)}: {said}"
+
+
+def _of_other_profiles(module: Module) -> Iterator[ast.AST]:
+    """Yield what is in the classes of settings for tests and development: production has others."""
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ClassDef) and re.search("test|dev", node.name, re.IGNORECASE):
+            yield from ast.walk(node)
 
 
 def _said(module: Module, node: ast.AST, names: dict[str, set[str]]) -> str:

@@ -91,12 +91,14 @@ def scope(owner: ast.Module | Function) -> Iterator[ast.AST]:
 
 
 def bound_at_top(module: Module) -> set[str]:
-    """Return the names that a module assigns or imports at its top."""
+    """Return the names that a module assigns, defines or imports at its top."""
     names: set[str] = set()
     for node in scope(module.tree):
         target = target_of(node)
         if isinstance(target, ast.Name):
             names.add(target.id)
+        elif isinstance(node, _SCOPES[:3]):
+            names.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= {alias.asname or alias.name for alias in node.names}
     return names

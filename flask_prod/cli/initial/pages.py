@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 from .project import MOST, Project, is_own
 
 _SUFFIXES = (".html", ".htm", ".jinja", ".jinja2", ".j2")
+_MAIL = frozenset({"email", "emails", "mail", "mails"})
+"""Folders of templates that no browser gets with a policy."""
+
 _DATA = ("application/json", "application/ld+json", "text/template", "importmap")
 """Types of scripts that are no code."""
 
@@ -87,7 +90,8 @@ def _templates(root: Path) -> Iterator[Path]:
     count = 0
     for folder, folders, files in os.walk(root):
         folders[:] = sorted(name for name in folders if is_own(Path(folder, name)))
-        if "templates" not in Path(folder).relative_to(root).parts:
+        parts = Path(folder).relative_to(root).parts
+        if "templates" not in parts or _MAIL & set(parts):
             continue
         for name in sorted(files):
             count += 1

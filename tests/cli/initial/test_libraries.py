@@ -30,6 +30,7 @@ NOTHING = [
     "from cachetools import Cache\nCache()\n",
     "import os\nSECRET_KEY = os.environ['SECRET_KEY']\napp.config['SECRET_KEY'] = SECRET_KEY\n",
     "SECRET_KEY = None\n",
+    "class TestingConfig:\n    SECRET_KEY = 'x'\n",
     "@app.get('/healthy')\ndef f(): pass\n",
     "requests.get('/other')\n",
 ]

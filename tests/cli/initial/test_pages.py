@@ -59,4 +59,5 @@ def test_not_blocked(html: str, tmp_path: Path) -> None:
 def test_only_templates(tmp_path: Path) -> None:
     """Pages that are no templates of the application are not read."""
     assert said(tmp_path, "<script>x</script>", "docs/index.html") == []
+    assert said(tmp_path, "<p style='color: red'>", "shop/templates/emails/receipt.html") == []
     assert said(tmp_path, "<script>x</script>", "tests/templates/index.html") == []
