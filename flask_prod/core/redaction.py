@@ -35,6 +35,7 @@ _SENSITIVE = re.compile(
     r"|^(auth|card|pan|ssn|pin|otp|session|dsn|sentrydsn|sid)$"
 )
 _RUN = re.compile(r"[\w+/=%~-]+")
+_EXAMPLE = ":password@"
 _WORDS = re.compile(r"[\w+=%~-]+")
 _DIGITS = re.compile(r"\d")
 _CHANGES = re.compile(r"(?<=\d)[A-Za-z]|(?<=[A-Za-z])\d|(?<=[a-z])[A-Z]")
@@ -129,7 +130,9 @@ def is_random(text: str) -> bool:
 
 def without_keys(text: str) -> str:
     """Star out, beside what `redact_text` finds, every word of *text* that looks like a key."""
-    return _WORDS.sub(lambda match: REDACTED if _mixed(match[0]) else match[0], redact_text(text))
+    # Sentences show how an address is written: redis://:password@host.
+    shown = _EXAMPLE.join(redact_text(part) for part in text.split(_EXAMPLE))
+    return _WORDS.sub(lambda match: REDACTED if _mixed(match[0]) else match[0], shown)
 
 
 def _mixed(run: str) -> bool:

@@ -127,6 +127,7 @@ def test_secret_has_no_text(text: str) -> None:
         "jobs needs rq: pip install 'flask-prod[tracing-grpc]'",
         "ALLOWED_ORIGINS has 'https://shop-eu1.example.com:8443/path', which is no origin.",
         "RATE_LIMIT_POLICIES: checkout=10/10m; login=5/15m block 1h",
+        "REDIS_URL cannot be understood; write redis+cluster://:password@host:6379,host:6379 instead.",
         "DATABASE_MAX_OPEN_CONNS of 2 processes x 4 threads + 20 is 28, more than 25.",
     ],
 )
