@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from flask import Flask
 
 from flask_prod import ProdKit
+from flask_prod.components.logs.bridge import RootHandler
 from flask_prod.core.record import current_record, leave
 from tests import servers
 from tests.apps import MakeApp, StartFaultProxy, StartGunicorn, StartValkey
@@ -59,7 +61,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(scratch: Path) -> Iterator[None]:
-    """Fail the test that leaves a non-daemon thread, a child process or a temporary file.
+    """Fail the test that leaves a non-daemon thread, a child process, a temporary file or an open application.
 
     Stray sockets and files fail by ResourceWarning, since warnings are errors.
     """
@@ -75,6 +77,9 @@ def nothing_left_behind(scratch: Path) -> Iterator[None]:
         if not thread.daemon:
             thread.join(1)
     left = [repr(t) for t in set(threading.enumerate()) - threads if not t.daemon]
+    for handler in [one for one in logging.getLogger().handlers if isinstance(one, RootHandler)]:
+        logging.getLogger().removeHandler(handler)
+        left.append("an application that was not closed and goes on logging")
     left += [f"process {pid}" for pid in servers.children() - processes]
     files |= {name for name in os.listdir(scratch) if name.startswith(run_dir)}
     left += [f"temporary file {name}" for name in set(os.listdir(scratch)) - files]

@@ -272,6 +272,6 @@ def test_stampede_on_two_workers(
     for _ in range(2):
         server.request("POST", "/invalidate")
         runs_of.append(storm())
-    assert 1 <= min(runs_of)
+    assert min(runs_of) >= 1
     assert sorted(runs_of)[1] <= most  # two of three: where nobody runs for two seconds a lock changes hands
     assert max(runs_of) <= 2
