@@ -33,6 +33,7 @@ class Plan:
     """All that is to be changed, and what people should know of it."""
 
     changes: list[Change]
+    entry: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -71,7 +72,7 @@ def init(ctx: click.Context, yes: bool, dry_run: bool, with_env: bool) -> None:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"This cannot be written, and nothing was: {error}") from error
-    _conclude(ctx, root, _spec(origin, want))
+    _conclude(ctx, root, _spec(origin, want), plan.entry)
 
 
 def _picked(project: Project, found: list[Origin], *, ask: bool) -> Origin:
@@ -99,15 +100,14 @@ def _plan(project: Project, origin: Origin, want: Wanted, *, with_env: bool) -> 
     # First: once texts are wired, the lines of the tree are no longer those of the text.
     notes = [*advice(project), *blocked(project)]
     spec = _spec(origin, want)
+    entry = _entry(project.root, origin, want)
     flask = " ".join(["flask", *(["--app", shlex.quote(spec).replace("$", "$$")] if spec else [])])
     changed = [module.text for module in wire(project, origin)]
-    around = plan_files(
-        project.root, service=_service(project.root, origin, want), entry=_entry(origin, want), flask=flask
-    )
+    around = plan_files(project.root, service=_service(project.root, origin, want), entry=entry, flask=flask)
     changes = changes_of([*changed, *around.texts])
     if with_env:
         changes += plan_env(project.root)
-    return Plan(changes, [*notes, *around.skipped])
+    return Plan(changes, entry, [*notes, *around.skipped])
 
 
 def _agreed(plan: Plan, root: Path, *, yes: bool, dry_run: bool) -> bool:
@@ -115,7 +115,7 @@ def _agreed(plan: Plan, root: Path, *, yes: bool, dry_run: bool) -> bool:
     for change in plan.changes:
         click.echo("\n".join(diff(change, root)) + "\n")
     if plan.notes:
-        click.secho("Not changed, for you to look at:", bold=True)
+        click.secho("Not changed, for you to look at (lines as they are before the change):", bold=True)
         click.echo("".join(f"  - {note}\n" for note in plan.notes))
     if not plan.changes:
         click.echo("Nothing to do: the application has its kit, and the files are there.")
@@ -131,7 +131,7 @@ def _agreed(plan: Plan, root: Path, *, yes: bool, dry_run: bool) -> bool:
     return False
 
 
-def _conclude(ctx: click.Context, root: Path, spec: str | None) -> None:
+def _conclude(ctx: click.Context, root: Path, spec: str | None, entry: str) -> None:
     """Try the application as it is now, and say what comes next."""
     why = try_out(root, spec)
     if why:
@@ -144,7 +144,8 @@ def _conclude(ctx: click.Context, root: Path, spec: str | None) -> None:
         "Next:\n"
         f"  ENVIRONMENT=development {flask} prod up     web, worker and a local Valkey on your machine\n"
         f"  {flask} prod check     what production still needs\n"
-        f"  {flask} prod config    the settings in force, and where each came from"
+        f"  {flask} prod config    the settings in force, and where each came from\n"
+        f"  gunicorn {entry}    serves it in production"
     )
 
 
@@ -169,13 +170,14 @@ def _finds(module: Module, origin: Origin) -> bool:
     )
 
 
-def _entry(origin: Origin, want: Wanted) -> str:
-    """Return what gunicorn is given: the variable of a wsgi.py, else the place where the application is made."""
+def _entry(root: Path, origin: Origin, want: Wanted) -> str:
+    """Return what a shell gives to gunicorn: the variable of a wsgi.py, else the place where the app is made."""
     if want.module is not None and want.module is not origin.module:
         name = next((n for n in ("app", "application") if n in bound_at_top(want.module)), None)
         if name is not None:
             return f"{want.module.name}:{name}"
-    return origin.target
+    source = origin.module.path.is_relative_to(root.resolve() / "src")
+    return f"{'--pythonpath src ' if source else ''}{shlex.quote(origin.target)}"
 
 
 def _service(root: Path, origin: Origin, want: Wanted) -> str:

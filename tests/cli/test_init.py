@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +75,7 @@ def test_layout(
 
     first = init("--yes", app=app)
     assert first.exit_code == 0, first.output
-    assert f"`gunicorn {entry}`" in first.output.replace("'", "")
+    assert f"  gunicorn {entry}    serves" in first.output.replace("'", "")
     assert "runs with its kit" in first.output
 
     again = init("--yes", app=app)
@@ -94,6 +98,8 @@ def test_layout(
     assert server.get("/health/live").status == 200
     assert server.get("/").status == 308  # production: http goes to https
     assert f'"service":"{service}"' in server.stdout  # config/production.toml is read
+    if layout == "blueprints":  # a hook of its own gunicorn.conf.py
+        assert "The bakery is open" in server.stdout + server.stderr
 
 
 def test_other_libraries(settled: Callable[[str], Path], init: Init) -> None:
@@ -248,6 +254,32 @@ def test_dirty_tree(settled: Callable[[str], Path], init: Init) -> None:
 
     assert "not committed" in result.output
     assert result.exit_code == 0
+
+
+def test_on_a_terminal(settled: Callable[[str], Path]) -> None:
+    """On a terminal several applications are asked about, and the diff has colours."""
+    folder = settled("single")
+    (folder / "app.py").write_text("from flask import Flask\nsite = Flask('a')\nadmin = Flask('b')\n")
+    terminal, inner = pty.openpty()
+    with open(terminal, "r+b", buffering=0) as screen:
+        os.write(terminal, b"2\nn\n")
+        subprocess.run(
+            [sys.executable, "-m", "flask", "prod", "init"],
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            timeout=30,
+            check=True,
+        )
+        os.close(inner)
+        shown = b""
+        with suppress(OSError):  # the end, on Linux
+            while part := screen.read(10_000):
+                shown += part
+
+    assert b"Which one" in shown
+    assert b"\x1b[32m+prod.init_app(admin)" in shown
+    assert b"Nothing was written." in shown
 
 
 def test_package_that_only_leads_there(settled: Callable[[str], Path], init: Init) -> None:

@@ -101,7 +101,7 @@ class Around:
 def plan_files(root: Path, *, service: str, entry: str, flask: str) -> Around:
     """Return what is missing around the application of *root*.
 
-    *entry* is what gunicorn is given, *flask* the command with its `--app`.
+    *entry* is what a shell gives to gunicorn, *flask* the command with its `--app`.
     """
     around = Around(root)
     _gunicorn(around, entry)
@@ -115,7 +115,7 @@ def plan_files(root: Path, *, service: str, entry: str, flask: str) -> Around:
 def _gunicorn(around: Around, entry: str) -> None:
     path = around.root / "gunicorn.conf.py"
     if not path.exists():
-        around.new(path.name, GUNICORN.format(entry=f"'{entry}'" if "(" in entry else entry))
+        around.new(path.name, GUNICORN.format(entry=entry))
         return
     text = Text(path)
     if "flask_prod" not in text.text:
@@ -174,6 +174,7 @@ def _requirements(around: Around) -> None:
     if pyproject.exists() and _in_pyproject(around, pyproject, requirement):
         return
     if source is None:
+        _other_lists(around, requirement)
         return
     text = Text(source)
     if _named(text.text.splitlines()):
@@ -185,6 +186,14 @@ def _requirements(around: Around) -> None:
     around.texts.append(text)
     if source.suffix == ".in":
         around.skipped.append("requirements.in has changed: make requirements.txt from it again (pip-compile).")
+
+
+def _other_lists(around: Around, requirement: str) -> None:
+    """Say where else a project may list what it needs."""
+    for name in ("Pipfile", "setup.cfg", "setup.py", "environment.yml"):
+        path = around.root / name
+        if path.is_file() and not re.search(r"flask[-_]prod", Text(path).text):
+            around.skipped.append(f"{name}: add {requirement} to what the project needs.")
 
 
 def _in_pyproject(around: Around, path: Path, requirement: str) -> bool:

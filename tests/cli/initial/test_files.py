@@ -144,6 +144,16 @@ def test_pyproject_by_hand(text: str, words: str, tmp_path: Path) -> None:
     assert (tmp_path / "pyproject.toml").read_text() == text
 
 
+@pytest.mark.parametrize("name", ["Pipfile", "setup.cfg", "setup.py"])
+def test_other_lists(name: str, tmp_path: Path) -> None:
+    """Where a project lists its needs elsewhere, that is told once."""
+    (tmp_path / name).write_text("flask\n")
+    assert plan(tmp_path)[1] == [f"{name}: add flask-prod>=0.1.0 to what the project needs."]
+
+    (tmp_path / name).write_text("flask\nflask-prod\n")
+    assert plan(tmp_path)[1] == []
+
+
 def test_settings_that_are_there(tmp_path: Path) -> None:
     """A settings file stays; one without a name for the service is told of it."""
     (tmp_path / "config").mkdir()
