@@ -177,7 +177,9 @@ def _entry(root: Path, origin: Origin, want: Wanted) -> str:
         if name is not None:
             return f"{want.module.name}:{name}"
     source = origin.module.path.is_relative_to(root.resolve() / "src")
-    return f"{'--pythonpath src ' if source else ''}{shlex.quote(origin.target)}"
+    made = want.spec.partition(":")[2] if want.spec and want.module is origin.module else ""
+    target = f"{origin.module.name}:{made}" if "(" in made else origin.target
+    return f"{'--pythonpath src ' if source else ''}{shlex.quote(target)}"
 
 
 def _service(root: Path, origin: Origin, want: Wanted) -> str:

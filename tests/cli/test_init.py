@@ -282,6 +282,25 @@ def test_on_a_terminal(settled: Callable[[str], Path]) -> None:
     assert b"Nothing was written." in shown
 
 
+def test_factory_with_arguments(
+    settled: Callable[[str], Path], init: Init, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arguments that the factory needs stay in the commands, quoted for make and shell; `src` is found."""
+    folder = settled("single")
+    (folder / "app.py").unlink()
+    (folder / "src" / "shop").mkdir(parents=True)
+    (folder / "src" / "shop" / "__init__.py").write_text(
+        "from flask import Flask\ndef create_app(kind):\n    app = Flask(kind)\n    return app\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", "src")
+
+    result = init("--yes", app='shop:create_app("a$b")')
+
+    assert result.exit_code == 0, result.output
+    assert """gunicorn --pythonpath src 'shop:create_app("a$b")'""" in result.output
+    assert """\tflask --app 'shop:create_app("a$$b")' prod up\n""" in (folder / "Makefile").read_text()
+
+
 def test_package_that_only_leads_there(settled: Callable[[str], Path], init: Init) -> None:
     """A package that imports the module of the factory is not what `--app` must say from now on."""
     folder = settled("factory")
