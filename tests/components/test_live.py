@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from flask import Flask
+from sqlalchemy import text
 
 from flask_prod.core.convert import holds_secrets
 from flask_prod.core.registry import BUILT_IN, load_component
@@ -62,6 +63,22 @@ def test_ratelimit(make_app: MakeApp, tmp_path: Path, profile: Path) -> None:
     answers = [client.get("/") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert "4" in answers[0].headers["RateLimit-Policy"]
+
+
+def test_database(make_app: MakeApp, tmp_path: Path, profile: Path) -> None:
+    """A changed limit of slow queries holds for the next query, on connections that are open already."""
+    app = service(
+        make_app, tmp_path, "database", "logs", DATABASE_URL="sqlite://", LOG_OUTPUT=str(tmp_path / "log")
+    )
+
+    def ask() -> int:
+        with app.app_context(), handle(app, "database").engine.connect() as connection:
+            connection.execute(text("select 1"))
+        return (tmp_path / "log").read_text().count("prod.database.slow_query")
+
+    assert ask() == 0
+    changed(app, profile, 'LOG_SLOW_QUERY = "0.001ms"')
+    assert ask() == 1
 
 
 def test_cors(make_app: MakeApp, tmp_path: Path, profile: Path) -> None:

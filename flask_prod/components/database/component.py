@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from flask import Flask
@@ -75,6 +76,7 @@ class Database(Component[DatabaseSettings, "AppDatabase | Later"]):
             operational=(PATH,) if kit.service.ops_token else (),
             checks=(Check("database", lambda: _look(later)), *(replicas.checks() if replicas is not None else ())),
             observe=observe,
+            reload=lambda changed: partial(telemetry.slow.adopt, changed.slow_query),
             start=lambda: _begin(later),
             periodic=(Periodic("database pools", EVERY, lambda: _tend(later)),),
             after_fork=lambda: _after_fork(telemetry, later),

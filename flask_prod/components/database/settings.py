@@ -19,6 +19,7 @@ class DatabaseSettings(Section, frozen=True, kw_only=True):
 
     prefix: ClassVar[str] = "DATABASE_"
     keys: ClassVar[Mapping[str, tuple[str, ...]]] = {"slow_query": ("LOG_SLOW_QUERY",)}
+    live: ClassVar[tuple[str, ...]] = ("slow_query",)
 
     url: SecretUrl = SecretUrl("")
     """The SQLAlchemy address; if empty, an SQLite file called after the service in the instance folder."""

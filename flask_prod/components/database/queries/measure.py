@@ -45,7 +45,6 @@ class _Queries:
         tracer = telemetry.tracer
         self._spans = None if isinstance(tracer, NoTracer) else Statements(engine.url, tracer)
         self._slow = telemetry.slow
-        self._limit = telemetry.slow.limit
         self._repeats = telemetry.repeats
         self._texts_in_double_quotes = engine.url.get_backend_name() in ("mysql", "mariadb")
 
@@ -75,7 +74,7 @@ class _Queries:
             record.db_seconds += seconds
             if self._repeats is not None:
                 self._repeats.count(record, statement, partial(self._shown, statement))
-        if seconds >= self._limit:
+        if seconds >= self._slow.limit:
             self._tell_slow(seconds, statement, context, cursor.rowcount)
         if self._spans is not None:
             self._spans.end(context, None)
@@ -95,7 +94,7 @@ class _Queries:
         if record is not None:
             record.db_queries += 1
             record.db_seconds += seconds
-        if seconds >= self._limit:
+        if seconds >= self._slow.limit:
             self._tell_slow(seconds, str(found.statement or ""), context, -1, type(error).__name__)
 
     def _tell_slow(self, seconds: float, statement: str, context: Any, rows: int, error: str = "") -> None:

@@ -54,6 +54,10 @@ class SlowQueries:
         self._lock = threading.Lock()
         self._told: dict[str, _Told] = {}
 
+    def adopt(self, limit: float) -> None:
+        """Take over a changed limit; from the next query on."""
+        self.limit = limit or inf
+
     def after_fork(self) -> None:
         """Renew the lock, which another thread of the parent may have held."""
         self._lock = threading.Lock()
