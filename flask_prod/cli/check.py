@@ -5,28 +5,23 @@ from __future__ import annotations
 import json
 import os
 import sys
-import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import click
 
 from flask_prod.core.errors import ConfigError
-from flask_prod.review import Finding, Report, Subject, review
+from flask_prod.review import Report, Subject, review
 from flask_prod.review.rules import RULES, sums
 from flask_prod.review.sarif import to_sarif
 
 from .group import load_state, message_of
 from .mend import mend
-from .table import printable
+from .told import as_object, lines
 
 CLEAN, FOUND, UNKNOWN = 0, 1, 2
 """Exit codes: nothing to say, findings as bad as --fail-on, or nothing could be checked."""
-
-_COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
-_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,8 @@ class Options:
     yes: bool
 
 
-def _silences(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+def read_silences(_ctx: click.Context, _param: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Return the reasons of `--silence ID=REASON` by id."""
     found = {}
     for value in values:
         id, equals, reason = value.partition("=")
@@ -59,7 +55,7 @@ def _silences(_ctx: click.Context, _param: click.Parameter, values: Sequence[str
 @click.option("--table", "form", flag_value="table", default="table", help="Print lines.  [default]")
 @click.option("--online", is_flag=True, help="Also ask the service's own Redis and database, and this machine.")
 @click.option("--only", multiple=True, metavar="ID", help="Only findings whose ids begin so; repeatable.")
-@click.option("--silence", "silences", multiple=True, metavar="ID=REASON", callback=_silences,
+@click.option("--silence", "silences", multiple=True, metavar="ID=REASON", callback=read_silences,
               help="Set a finding aside, and say why; repeatable.")  # fmt: skip
 @click.option("--fail-on", type=click.Choice(["error", "warning", "info"]), default="warning", show_default=True,
               help="Exit with 1 for findings as bad as this, or worse.")  # fmt: skip
@@ -81,7 +77,7 @@ def check(ctx: click.Context, /, environment: str | None, **options: object) -> 
       flask prod check --sarif > check.sarif
     """
     wanted = Options(**options)  # type: ignore[arg-type]  # click gives exactly these
-    with _environment(environment):
+    with environment_of(environment):
         subject = _subject(ctx)
         report = _report(subject, wanted)
         if wanted.fix and mend(report.findings, subject, ask=not wanted.yes):
@@ -105,25 +101,26 @@ def _subject(ctx: click.Context) -> Subject:
 
 
 def _report(subject: Subject, wanted: Options) -> Report:
-    silences = {**(subject.get("CHECK_SILENCE") or {}), **wanted.silences}
+    written = {id: why for id, why in (subject.get("CHECK_SILENCE") or {}).items() if id[:1] != "A"}  # the audit's
+    silences = {**written, **wanted.silences}
     return review(
         subject, RULES, more=sums, online=wanted.online, only=wanted.only, silences=silences
     )  # fmt: skip
 
 
 @contextmanager
-def _environment(name: str | None) -> Iterator[None]:
-    """Run as if ENVIRONMENT said *name*."""
-    before = os.environ.get("ENVIRONMENT")
-    if name:
-        os.environ["ENVIRONMENT"] = name
+def environment_of(name: str | None, **others: str) -> Iterator[None]:
+    """Run as if ENVIRONMENT said *name*, and other variables what *others* say."""
+    wanted = {**others, **({"ENVIRONMENT": name} if name else {})}
+    before = {key: os.environ.get(key) for key in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if name:
-            os.environ.pop("ENVIRONMENT")
-            if before is not None:
-                os.environ["ENVIRONMENT"] = before
+        for key, value in before.items():
+            os.environ.pop(key)
+            if value is not None:
+                os.environ[key] = value
 
 
 def _rest(report: Report) -> Report:
@@ -136,47 +133,15 @@ def _show(report: Report, subject: Subject, form: str) -> None:
     elif form == "json":
         click.echo(json.dumps(_as_object(report, subject), indent=2))
     else:
-        click.echo("\n".join(_lines(report, subject)))
+        what = f"{report.asked} rules asked of the profile {subject.environment}"
+        click.echo("\n".join(lines(report, what)))
 
 
 def _as_object(report: Report, subject: Subject) -> dict[str, object]:
     return {
         "environment": subject.environment,
         "asked": report.asked,
-        "findings": [_plain(one) for one in report.findings],
-        "silenced": [_plain(one) for one in report.silenced],
+        "findings": [as_object(one) for one in report.findings],
+        "silenced": [as_object(one) for one in report.silenced],
         "unneeded_silences": list(report.unneeded),
     }
-
-
-def _plain(one: Finding) -> dict[str, object]:
-    told: dict[str, object] = {
-        "id": one.id, "severity": one.severity, "title": one.title, "evidence": one.evidence, "remedy": one.remedy,
-        "setting": one.key or None, "file": str(one.path) if one.path else None, "mendable": one.fix is not None,
-        "help": f"docs/check.md#{one.id.lower()}",
-    }  # fmt: skip
-    return told | ({"reason": one.reason} if one.reason is not None else {})
-
-
-def _lines(report: Report, subject: Subject) -> Iterator[str]:
-    for one in report.findings:
-        label = click.style(f"{one.severity:<7}", fg=_COLOURS[one.severity])
-        yield f"{click.style(one.id, bold=True)}  {label}  {printable(one.title)}"
-        yield from _wrapped("found:  ", one.evidence)
-        yield from _wrapped("do:     ", one.remedy)
-        yield ""
-    for one in report.silenced:
-        yield click.style(printable(f"{one.id}  silenced: {one.evidence} ({one.reason})"), dim=True)
-    for id in report.unneeded:
-        yield f"{id}  is silenced, and there is nothing to silence: take it out."
-    counts = [(name, sum(one.severity == name for one in report.findings)) for name in _COLOURS]
-    found = ", ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts if count)
-    what = f"{report.asked} rules asked of the profile {subject.environment}"
-    folder = Path("docs/check.md")
-    yield click.style(f"{found or 'Nothing found'} ({what}).", fg="red" if found else "green", bold=True)
-    if found:
-        yield f"Each is explained in {folder}."
-
-
-def _wrapped(label: str, text: str) -> list[str]:
-    return textwrap.wrap(printable(text), _WIDTH, initial_indent=f"      {label}", subsequent_indent=" " * 14)

@@ -19,6 +19,7 @@ from flask_prod.core.errors import ProdKitError
 from flask_prod.core.kit import Kit, KitState, state_of
 
 BUILT_IN = {
+    "audit": "flask_prod.cli.audit:audit_command",
     "check": "flask_prod.cli.check:check",
     "config": "flask_prod.cli.config:config",
     "drain-test": "flask_prod.cli.drain_test:drain_test",

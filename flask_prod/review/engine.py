@@ -43,16 +43,21 @@ def review(
     asked = [one for one in rules if (online or not one.online) and _wanted(one.id, prefixes)]
     found = [finding for one in asked for finding in ask(one, subject)]
     found += [one for one in more(subject) if _wanted(one.id, prefixes)]
-    silences = silences or {}
-    found += [_unreasoned(id) for id, reason in silences.items() if not reason.strip()]
-    reasons = {id: reason for id, reason in silences.items() if reason.strip()}
-
     known = {one.id for one in rules if one not in asked}
-    unneeded = set(reasons) - {one.id for one in found} - known
+    return sorted_out(found, silences or {}, len(asked), known)
+
+
+def sorted_out(
+    found: Iterable[Finding], silences: Mapping[str, str], asked: int, unasked: Collection[str] = ()
+) -> Report:
+    """Set aside what is silenced with a reason, and put the worst first; *unasked* silences may be needed yet."""
+    found = [*found, *(_unreasoned(id) for id, reason in silences.items() if not reason.strip())]
+    reasons = {id: reason for id, reason in silences.items() if reason.strip()}
+    unneeded = set(reasons) - {one.id for one in found} - set(unasked)
     silenced = tuple(replace(one, reason=reasons[one.id]) for one in found if one.id in reasons)
-    open_ = [one for one in found if one.id not in reasons]
-    ordered = sorted(open_, key=lambda one: (SEVERITIES.index(one.severity), one.id))
-    return Report(tuple(ordered), silenced, tuple(sorted(unneeded)), len(asked))
+    rest = [one for one in found if one.id not in reasons]
+    ordered = sorted(rest, key=lambda one: (SEVERITIES.index(one.severity), one.id))
+    return Report(tuple(ordered), silenced, tuple(sorted(unneeded)), asked)
 
 
 def ask(rule: Rule, subject: Subject) -> Iterator[Finding]:

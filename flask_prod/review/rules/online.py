@@ -17,7 +17,8 @@ def _told(subject: Subject, name: str) -> tuple[str, str]:
         try:
             found = check.probe()
         except Exception as error:
-            return "fail", f"{type(error).__name__}: {error}"
+            first = next(iter(str(error).splitlines()), "")  # SQLAlchemy adds a line about its documentation
+            return "fail", f"{type(error).__name__}: {first}"
         if found is not None:
             return found.status, found.detail
     return "ok", ""

@@ -55,7 +55,7 @@ def failed(_subject: Subject) -> Evidences:
 def own_settings(subject: Subject) -> Evidences:
     """What CHECK_SILENCE was meant to silence is reported."""
     for id in subject.get("CHECK_SILENCE") or {}:
-        if not (len(id) >= 3 and id[0] in "PB" and id[1:].isdigit()):
+        if not (len(id) >= 3 and id[0] in "PBA" and id[1:].isdigit()):
             yield Evidence(f"CHECK_SILENCE names {id!r}, which is no finding's id", "CHECK_SILENCE")
 
 

@@ -1,0 +1,165 @@
+"""Rules that a setting alone does not seed: files, libraries, the host, the service's own servers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import zoneinfo
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Blueprint
+
+from flask_prod.core.component import Finding as Told
+from flask_prod.review import Report, Subject, engine
+from flask_prod.review.rule import WARNING, rule
+from flask_prod.review.rules import RULES, host, known, online
+from tests.review.well import SECRETS, reviewed, site, subject_of
+
+
+def ids(report: Report) -> list[str]:
+    """Return the ids of what was found."""
+    return [one.id for one in report.findings]
+
+
+def asked(subject: Subject, id: str) -> list[str]:
+    """Return the evidence of one rule."""
+    (one,) = (rule for rule in RULES if rule.id == id)
+    return [found.evidence for found in engine.ask(one, subject)]
+
+
+def test_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that is written in a profile file is found; one that a variable brings there is not."""
+    (tmp_path / "config").mkdir()
+    profile = tmp_path / "config" / "production.toml"
+    monkeypatch.setenv("CONFIG_DIR", str(profile.parent))
+    monkeypatch.setenv("THE_TOKEN", SECRETS["METRICS_TOKEN"])
+
+    profile.write_text('METRICS_TOKEN = "${THE_TOKEN}"\n')
+    assert ids(reviewed(site(METRICS_TOKEN=None), tmp_path, os.environ)) == []
+
+    profile.write_text(f'METRICS_TOKEN = "{SECRETS["METRICS_TOKEN"]}"\n')
+    report = reviewed(site(METRICS_TOKEN=None), tmp_path, os.environ)
+    assert ids(report) == ["P107"]
+    assert report.findings[0].path == profile
+
+
+def test_old_backup(tmp_path: Path) -> None:
+    """The manifests of a directory tell how old the newest backup is, without a connection."""
+    manifest = {"service": "site", "made_at": "2026-11-01T03:00:00+00:00"}
+    (tmp_path / "site-1.json").write_text(json.dumps(manifest))
+    (tmp_path / "damaged.json").write_text("{")
+    with subject_of(site(BACKUP_URL=str(tmp_path), SERVICE_NAME="site"), tmp_path) as subject:
+        subject.now = datetime(2026, 11, 1, 12, tzinfo=UTC).timestamp()
+        assert asked(subject, "P802") == []
+        subject.now += 86400
+        assert asked(subject, "P802") == ["the newest is 33 hours old"]
+
+
+def test_libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions with known trouble are told with what is wrong and which is free of it."""
+    real = importlib.metadata.version
+    monkeypatch.setattr(known, "version", lambda name: "3.0.1" if name == "Werkzeug" else real(name))
+    report = reviewed(site(), tmp_path)
+
+    assert ids(report) == ["P901"]
+    assert report.findings[0].evidence.startswith("Werkzeug 3.0.1 is older than 3.0.6")
+
+
+def test_tools(tmp_path: Path) -> None:
+    """rq-dashboard, which has no sign-in, is found where it is registered."""
+    app = site()
+    app.register_blueprint(Blueprint("rq_dashboard", __name__))
+
+    assert ids(reviewed(app, tmp_path)) == ["P613"]
+
+
+def test_gevent(tmp_path: Path) -> None:
+    """Workers of a library that is not installed are found before gunicorn is started."""
+    (tmp_path / "gunicorn.conf.py").write_text("import flask_prod\nworker_class = 'eventlet'\n")
+
+    assert ids(reviewed(site(), tmp_path)) == ["P607"]
+
+
+def test_clock(tmp_path: Path) -> None:
+    """A clock in the past is told, and a Python past its end."""
+    with subject_of(site(), tmp_path) as subject:
+        subject.now = 0.0
+        assert asked(subject, "P903") == ["the clock says 1970-01-01"]
+        subject.now = datetime(2040, 1, 1, tzinfo=UTC).timestamp()
+        assert len(asked(subject, "P902")) == 1
+
+
+def test_zones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without time zones is told."""
+
+    def missing(name: str) -> None:
+        raise zoneinfo.ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(zoneinfo, "ZoneInfo", missing)
+    assert ids(reviewed(site(), tmp_path)) == ["P904"]
+
+
+def test_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only --online looks at the machine: its user, its clock, its disks."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(host, "_clock_state", lambda: 5)
+    monkeypatch.setattr(host, "LEAST_FREE", 1.1)
+    monkeypatch.setattr(online, "_told", lambda _subject, _name: ("ok", ""))
+
+    assert ids(reviewed(site(), tmp_path)) == []
+    assert set(ids(reviewed(site(), tmp_path, online=True))) == {"P614", "P905", "P906"}
+
+
+@pytest.mark.parametrize(("check", "id"), [("database", "P421"), ("migrations", "P423"), ("backups", "P424")])
+def test_servers(tmp_path: Path, check: str, id: str) -> None:
+    """What a health check of the service says is a finding of --online, also when it raises."""
+    with subject_of(site(), tmp_path) as subject:
+        contributions: Any = subject.state.contributions if subject.state else {}
+
+        def probe() -> Told:
+            raise ConnectionRefusedError("connection refused")
+
+        class Room:
+            checks = (type("Check", (), {"name": check, "probe": staticmethod(probe)}),)
+
+        rooms = dict(contributions)
+        contributions.clear()
+        contributions["room"] = Room
+        try:
+            assert asked(subject, id) == ["ConnectionRefusedError: connection refused"]
+        finally:
+            contributions.clear()
+            contributions.update(rooms)
+
+
+def test_rule_fails(tmp_path: Path) -> None:
+    """A rule that raises stops no other one, and says which it was."""
+
+    @rule("P999", WARNING, "Broken", remedy="None.")
+    def broken(_subject: Subject) -> Any:
+        """Raise."""
+        raise KeyError("x")
+
+    with subject_of(site(), tmp_path) as subject:
+        report = engine.review(subject, [broken, *RULES])
+
+    assert ids(report) == ["P004"]
+    assert "P999 ended with KeyError" in report.findings[0].evidence
+
+
+def test_random_secrets_are_strong(tmp_path: Path) -> None:
+    """What `flask prod secret generate` makes is never taken for weak or known."""
+    from flask_prod.cli.secret import FORMATS
+    from flask_prod.review.rules.secrets import LEAST_BITS, bits, well_known
+
+    makers: list[Callable[[int], str]] = list(FORMATS.values())
+    for make in makers:
+        for _ in range(500):
+            text = make(32)
+            assert bits(text) > LEAST_BITS
+            assert not well_known(text)
