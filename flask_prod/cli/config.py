@@ -63,11 +63,12 @@ def _explained(name: str, state: KitState) -> Explanation:
 
 
 def _kinds(state: KitState) -> list[type[Section]]:
+    from flask_prod.review.settings import CheckSettings
     from flask_prod.server.sums import SurroundingsSettings
     from flask_prod.server.vault import VaultSettings
     from flask_prod.server.web_settings import ServerSettings
 
-    return [*state.settings.kinds, ServerSettings, SurroundingsSettings, VaultSettings]
+    return [*state.settings.kinds, ServerSettings, SurroundingsSettings, CheckSettings, VaultSettings]
 
 
 def _as_object(found: Explanation) -> dict[str, object]:

@@ -8,6 +8,7 @@ import json
 import click
 
 from flask_prod.core.settings_doc import SectionDoc, built_in_sections, describe, to_markdown
+from flask_prod.review.settings import CheckSettings
 from flask_prod.server.gunicorn import ServerSettings
 from flask_prod.server.sums import SurroundingsSettings
 from flask_prod.server.vault import VaultSettings
@@ -34,6 +35,7 @@ def settings(prefixes: tuple[str, ...], markdown: bool, as_json: bool) -> None:
         *built_in_sections(),
         describe("server", ServerSettings),
         describe("surroundings", SurroundingsSettings),
+        describe("check", CheckSettings),
         describe("vault", VaultSettings),
     )
     sections = [section for one in everything if (section := _only(one, prefixes))]
