@@ -133,7 +133,7 @@ class Backend:
 
             return look(self.outbox(), self.settings.outbox_warn)
 
-        return (Check("outbox", probe, critical=False, timeout=1.0),)
+        return (Check("outbox", probe, critical=False),)
 
 
 def choose_backend(settings: JobsSettings, kit: Installed) -> Backend:
