@@ -82,7 +82,9 @@ def check(ctx: click.Context, /, environment: str | None, **options: object) -> 
         report = _report(subject, wanted)
         if wanted.fix and mend(report.findings, subject, ask=not wanted.yes):
             click.echo("Mended; start again what runs, and check again.", err=True)
-            ctx.exit(CLEAN if not _rest(report).fails(wanted.fail_on) else FOUND)
+            # What could not start has more to say once it does.
+            ready = subject.state is not None and not _rest(report).fails(wanted.fail_on)
+            ctx.exit(CLEAN if ready else FOUND)
     _show(report, subject, wanted.form)
     ctx.exit(FOUND if report.fails(wanted.fail_on) else CLEAN)
 
@@ -134,6 +136,8 @@ def _show(report: Report, subject: Subject, form: str) -> None:
         click.echo(json.dumps(_as_object(report, subject), indent=2))
     else:
         what = f"{report.asked} rules asked of the profile {subject.environment}"
+        if subject.state is None:
+            what = f"the profile {subject.environment} does not start: most cannot be judged yet"
         click.echo("\n".join(lines(report, what)))
 
 

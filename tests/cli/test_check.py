@@ -193,6 +193,16 @@ def test_fix(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.removeprefix("SECRET_KEY=") not in yes.output
 
 
+def test_fix_before_start(folder: Path) -> None:
+    """What could not start is not called ready when its secrets are made: nothing else was looked at."""
+    done = shop("--fix", "--yes", folder=folder)
+    again = shop("--only", "P0", folder=folder)
+
+    assert done.returncode == 1
+    assert "JWT_SECRET_KEY=" in (folder / ".env").read_text()
+    assert again.returncode == 0, again.stdout
+
+
 def test_fix_no_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is no plain file is neither written nor given another mode."""
     monkeypatch.setenv("ENV_FILE", str(folder))

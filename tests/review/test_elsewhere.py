@@ -152,6 +152,23 @@ def test_rule_fails(tmp_path: Path) -> None:
     assert "P999 ended with KeyError" in report.findings[0].evidence
 
 
+def test_evidence_is_hidden(tmp_path: Path) -> None:
+    """A secret of the settings is starred out of whatever a rule says, also by mistake."""
+    key = SECRETS["METRICS_TOKEN"]
+
+    @rule("P998", WARNING, "Tells", remedy="None.")
+    def tells(_subject: Subject) -> Any:
+        """Tell, and fail."""
+        yield f"the token is {key}"
+        raise KeyError(key)
+
+    with subject_of(site(), tmp_path) as subject:
+        found = engine.review(subject, [tells]).findings
+
+    assert [one.id for one in found] == ["P998", "P004"]
+    assert not any(key in one.evidence for one in found)
+
+
 def test_random_secrets_are_strong(tmp_path: Path) -> None:
     """What `flask prod secret generate` makes is never taken for weak or known."""
     from flask_prod.cli.secret import FORMATS
