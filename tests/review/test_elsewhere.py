@@ -9,11 +9,13 @@ import zoneinfo
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from flask import Blueprint
 
+from flask_prod.core.component import Check
 from flask_prod.core.component import Finding as Told
 from flask_prod.review import Report, Subject, engine
 from flask_prod.review.rule import WARNING, rule
@@ -115,7 +117,9 @@ def test_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(ids(reviewed(site(), tmp_path, online=True))) == {"P614", "P905", "P906"}
 
 
-@pytest.mark.parametrize(("check", "id"), [("database", "P421"), ("migrations", "P423"), ("backups", "P424")])
+@pytest.mark.parametrize(
+    ("check", "id"), [("database", "P421"), ("redis", "P422"), ("migrations", "P423"), ("backups", "P424")]
+)
 def test_servers(tmp_path: Path, check: str, id: str) -> None:
     """What a health check of the service says is a finding of --online, also when it raises."""
     with subject_of(site(), tmp_path) as subject:
@@ -125,7 +129,7 @@ def test_servers(tmp_path: Path, check: str, id: str) -> None:
             raise ConnectionRefusedError("connection refused")
 
         class Room:
-            checks = (type("Check", (), {"name": check, "probe": staticmethod(probe)}),)
+            checks = (type("Check", (), {"name": check, "probe": staticmethod(probe), "timeout": None}),)
 
         rooms = dict(contributions)
         contributions.clear()
@@ -135,6 +139,19 @@ def test_servers(tmp_path: Path, check: str, id: str) -> None:
         finally:
             contributions.clear()
             contributions.update(rooms)
+
+
+def test_hung_server(tmp_path: Path) -> None:
+    """A server that does not answer costs --online no more than the check's time limit."""
+    with subject_of(site(HEALTH_TIMEOUT=0.1), tmp_path) as subject:
+        end = Event()
+
+        def hang() -> None:
+            end.wait(20)
+
+        with pytest.raises(TimeoutError, match="no answer within"):
+            online._within(Check("database", hang), subject)
+        end.set()
 
 
 def test_rule_fails(tmp_path: Path) -> None:
