@@ -437,7 +437,7 @@ class Gunicorn(Server):
         return f"http://{HOST}:{self.port}"
 
     def start(self) -> Self:
-        """Start, and return when it answers and all workers run; RuntimeError with its output if it ends before."""
+        """Start, and return when it answers and all workers run; RuntimeError with its output if it ends."""
         command = [sys.executable, "-m", "gunicorn", "-c", self.config, "--bind", f"{HOST}:{self.port}"]
         self.process.launch([*command, *self.args, self.app], self.env, self.cwd)
         try:

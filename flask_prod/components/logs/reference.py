@@ -40,11 +40,15 @@ def events() -> Mapping[str, str]:
     """Return the events of rooms, core and server, read from their source: name -> where it comes from."""
     package = Path(__file__).parents[2]
     found: dict[str, str] = {}
-    for folder in (package / "components", package):  # first by room: then only the others are new
-        for path in sorted(folder.rglob("*.py"), key=lambda path: _listens(path.parent.name)):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(node, ast.Constant) and isinstance(node.value, str) and _EVENT.fullmatch(node.value):
-                    found.setdefault(node.value, path.relative_to(folder).parts[0])
+    for path in sorted(package.rglob("*.py"), key=lambda path: (_listens(path.parent.name), path)):
+        text = path.read_text(encoding="utf-8")
+        if _EVENT.search(text) is None:
+            continue
+        place = path.relative_to(package).parts
+        room = place[1] if place[0] == "components" else place[0]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and _EVENT.fullmatch(node.value):
+                found.setdefault(node.value, room)
     return dict(sorted(found.items()))
 
 
