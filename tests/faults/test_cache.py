@@ -83,7 +83,7 @@ def test_t02_redis_is_swallowed(
         wait_for(lambda: 'component="redis"} 0' in server.get("/metrics").text, 3, "recovery")
         while time.monotonic() < back + 3:
             assert server.get("/").text == "77777"
-        assert server.request("POST", "/price/8").text == "True"
+        wait_for(lambda: server.request("POST", "/price/8").text == "True", 3, "an invalidation in Redis")
         assert {server.get("/").text for _ in range(20)} == {"88888"}
 
     assert success(load.visits) >= 0.999

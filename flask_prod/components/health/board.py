@@ -108,7 +108,8 @@ class Board:
             self._remove("json")
             self._remove("seen")
         self._led = False
-        self._leader.resign()
+        if "_leader" in self.__dict__:  # else nobody has asked: an application that could not start has no name
+            self._leader.resign()
         if self._beat is not None:
             self._remove(f"{os.getpid()}.beat")
         self._beat = None

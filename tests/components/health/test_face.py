@@ -120,3 +120,11 @@ def test_misspelt_setting(make_app: MakeApp) -> None:
     """A setting that is nearly one of ours is told at start."""
     with pytest.raises(ConfigError, match="did you mean HEALTH_TIMEOUT"):
         make_app(only=("health",), HEALTH_TIMEOT="1s")
+
+
+def test_kit_that_cannot_start(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """Where another room refuses its settings, health closes without a word of its own."""
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        make_app(only=("database", "health"), DATABASE_URL="nonsense")
+
+    assert "close of health failed" not in caplog.text

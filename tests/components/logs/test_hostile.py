@@ -16,6 +16,7 @@ from werkzeug.test import create_environ
 
 from flask_prod.core.record import RequestRecord, current_record, enter, leave
 from tests.apps import MakeApp
+from tests.faults.load import SHORT
 
 NASTY = [
     "\r\n", "\n", "\r", "\x1b[2J", "\x1b]0;title\x07", "\x00", "\x08", "\x7f", "\x85", "\x9b31m",
@@ -92,7 +93,8 @@ def attack(app: Flask, text: str) -> int:
     return 4 if crashed else 3
 
 
-SIZES = [pytest.param(300, id="short"), pytest.param(10_000, id="full", marks=pytest.mark.faults)]
+MANY = 1_000 if SHORT else 10_000
+SIZES = [pytest.param(300, id="few"), pytest.param(MANY, id="many", marks=pytest.mark.faults)]
 
 
 @pytest.mark.parametrize("count", SIZES)
