@@ -1,4 +1,4 @@
-"""Fifty odd secrets through settings, `config`, `config --explain`, errors, health and reloads: none is shown."""
+"""Fifty odd secrets through settings, `config`, `check`, errors, health and metrics: none is shown."""
 
 from __future__ import annotations
 
@@ -79,6 +79,14 @@ def commands(app: Flask) -> str:
     return "".join(result.output for result in results)
 
 
+def checks(app: Flask) -> str:
+    """Return all that `flask prod check` says of an application, in each of its forms."""
+    info = ScriptInfo(create_app=lambda: app)
+    results = [CliRunner().invoke(prod, ["check", form], obj=info) for form in ("--table", "--json", "--sarif")]
+    assert {result.exit_code for result in results} <= {0, 1}
+    return "".join(result.output for result in results)
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_settings(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     """As a secret of the service and as a variable of somebody else's, a value is shown nowhere."""
@@ -93,7 +101,7 @@ def test_settings(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     state = app.extensions["prod"]
     shown = repr([state.settings.rows, state.service, state.settings.section(ServiceSettings)])
 
-    assert CORE not in commands(app) + "".join(pages) + shown
+    assert CORE not in commands(app) + checks(app) + "".join(pages) + shown
     assert app.secret_key == value or name == "SECRET_KEY"
 
 
