@@ -137,7 +137,7 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> 
     if "request.traced".startswith(beginnings):
         yield from _request("request.traced", surround.traced(), gated)
     yield from _queries(surround, beginnings, gated)
-    for name in _asked_beside(beginnings):
+    for name in _asked_beside(beginnings, gated):
         yield from _beside(name, surround.memory(), gated)
     if not gated:
         yield from _hits(surround, beginnings)
@@ -181,9 +181,10 @@ def _queries(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) 
             yield {**_row(f"{name}.time", taken, "us"), "note": told(taken)}
 
 
-def _asked_beside(beginnings: tuple[str, ...]) -> list[str]:
+def _asked_beside(beginnings: tuple[str, ...], gated: bool) -> list[str]:
     """Return what is asked for of those that are counted and timed with applications of their own."""
-    return [name for name in _BESIDE if name.startswith(beginnings)]
+    # What routing costs is told in microseconds, which a gate does not ask for.
+    return [name for name in _BESIDE if name.startswith(beginnings) and not (gated and name == "query.routing")]
 
 
 def _beside(name: str, environ: Environ, gated: bool) -> Iterator[Row]:

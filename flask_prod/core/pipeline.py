@@ -20,7 +20,7 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
-from .client import READ_AT_ONCE, eager
+from .client import READ_AT_ONCE, EagerClients
 from .component import Ask, Contribution, Stage, Step
 from .early import early_of
 from .exchange import Exchange, Shapes
@@ -79,7 +79,7 @@ class Pipeline:
         app.wsgi_app = self.serve  # type: ignore[method-assign]
         app.handle_user_exception = self._note_exception  # type: ignore[method-assign, assignment]
         app.make_response = self._draw  # type: ignore[method-assign, assignment]
-        app.test_client_class = eager(app.test_client_class)
+        app.test_client_class = EagerClients(app.test_client_class)  # type: ignore[assignment]  # Flask only calls it
         got_request_exception.connect(self._note_signal, app)
         app.preprocess_request = self._preprocess  # type: ignore[method-assign]
 

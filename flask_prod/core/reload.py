@@ -21,7 +21,6 @@ from .errors import ConfigError
 from .reload_board import Board, Report
 from .run_dir import Leader
 from .settings import Section, Settings, key_names, read_settings
-from .settings_doc import written
 from .sources import Finder
 
 logger = logging.getLogger(__name__)
@@ -205,6 +204,8 @@ class Reloader:
 
 
 def _differences(old: Section, new: Section, settings: Settings, *, live: bool) -> Iterator[Change]:
+    from .settings_doc import written  # a page's worth of imports, for the day when something changes
+
     for field in msgspec.structs.fields(type(new)):
         before, after = getattr(old, field.name), getattr(new, field.name)
         if before != after:

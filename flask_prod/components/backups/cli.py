@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .manifest import Manifest
-
 if TYPE_CHECKING:
     from .engine import Backups
+    from .manifest import Manifest
 
 
 def db_group(backups: Backups) -> click.Group:

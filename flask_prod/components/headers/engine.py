@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 from flask import Flask, request
 from flask_talisman import Talisman
+from werkzeug.test import create_environ
 
 from flask_prod.core.component import HeaderList
 from flask_prod.core.record import RequestRecord
@@ -118,7 +119,8 @@ def ask_library(options: Mapping[str, Any], nonce: str | None = None) -> Pairs:
     """Return the headers Talisman sets on an empty HTTPS answer, in an application that exists for this only."""
     scratch = Flask("scratch", static_folder=None)
     Talisman(scratch, **options)
-    with scratch.test_request_context(base_url="https://scratch.invalid"):
+    # Flask's own test_request_context would import what tests need, the debugger among it.
+    with scratch.request_context(create_environ(base_url="https://scratch.invalid")):
         if nonce:
             request.csp_nonce = nonce  # type: ignore[attr-defined]  # the library's own attribute
         answer = scratch.process_response(scratch.response_class())

@@ -17,7 +17,7 @@ from flask_prod.core.run_dir import run_dir
 from flask_prod.core.settings import Section
 from flask_prod.core.values import Secret
 
-from . import external, host
+from . import host
 from .board import Board
 from .engine import Engine, Plan, Rule, asking
 from .face import HealthFace, HealthHandle, plan
@@ -89,6 +89,10 @@ def _own(app: Flask, settings: HealthSettings, production: bool) -> Mapping[str,
     if settings.storage:
         checks.append(host.storage(settings.storage))
     found = {check.name: plan(check, settings.timeout, settings.interval) for check in checks}
+    if not settings.checks:
+        return found
+    from . import external
+
     asked = external.plans(settings.checks, settings.timeout, settings.interval)
     return found | {one.check.name: one for one in asked}
 

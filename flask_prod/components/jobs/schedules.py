@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-from zoneinfo import ZoneInfo
 
 from .options import Span, seconds_of
 from .settings import QUEUE_NAME
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from .task import AnyTask
 
 Missed: TypeAlias = Literal["skip", "run_once"]
@@ -113,6 +114,8 @@ def _schedule(
 
 
 def _zone(task: AnyTask, timezone: str) -> ZoneInfo:
+    from zoneinfo import ZoneInfo  # reads how Python was built, a megabyte
+
     try:
         return ZoneInfo(timezone)
     except (KeyError, ValueError, TypeError, OSError):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import RedisPort
 
 from .engine import HOUR, OTHER, Batch, Cell, Name, clean
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _MARK_SECONDS = 3600
 """How long Redis remembers which batches it has: longer than one waits to be tried again."""
@@ -134,6 +136,8 @@ class FileStore:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
+        import sqlite3
+
         path = self._place()
         if path is None:
             raise Unavailable("there is no directory to keep usage in")

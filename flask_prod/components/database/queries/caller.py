@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import sys
-import sysconfig
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import FrameType
 
 _HERE = str(Path(__file__).parents[3]) + "/"
-_LIBRARY = tuple({sysconfig.get_path("stdlib") + "/", sysconfig.get_path("platstdlib") + "/"})
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _DEEPEST = 200
 
@@ -33,4 +31,11 @@ def is_own(filename: str) -> bool:
     path = filename.replace("\\", "/")
     if path.startswith(("<", _HERE)) or any(folder in path for folder in _INSTALLED):
         return False
-    return not path.startswith(_LIBRARY)
+    return not path.startswith(_library())
+
+
+@cache
+def _library() -> tuple[str, ...]:
+    import sysconfig  # a megabyte, which only a slow query needs
+
+    return tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib")})
