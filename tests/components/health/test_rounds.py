@@ -295,12 +295,13 @@ def test_thread(tmp_path: Path) -> None:
     engine = Engine(lambda: [Plan(Check("it", probe), 2.0, 5.0)], asking(nullcontext, str), 30, Rule())
     board = Board(tmp_path, lambda: "mark")
     rounds = Rounds(engine, board, {}, Watchdog(board, lambda event: None, 60))
+    before = set(threading.enumerate())
     rounds.start()
     rounds.start()
 
     assert asked.wait(5)
     assert engine.look().state == "healthy"
-    assert [thread.name for thread in threading.enumerate()].count("flask-prod-health") == 1
+    assert [thread.name for thread in set(threading.enumerate()) - before].count("flask-prod-health") == 1
     rounds.stop()
-    assert "flask-prod-health" not in [thread.name for thread in threading.enumerate()]
+    assert "flask-prod-health" not in [thread.name for thread in set(threading.enumerate()) - before]
     assert {path.name for path in tmp_path.iterdir()} == {"health-mark.lock"}
