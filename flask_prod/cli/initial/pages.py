@@ -55,6 +55,7 @@ class _Reader(HTMLParser):
         self.hosts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what the content policy would block in one element."""
         values = {name: value or "" for name, value in attrs}
         if tag == "script" and "src" not in values and "nonce" not in values and values.get("type") not in _DATA:
             self._note(SCRIPT)

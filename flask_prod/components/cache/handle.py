@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Executable
     from sqlalchemy.orm import Session
 
-    from .queries import Rows
+    from .rows import Rows
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -7,15 +7,14 @@ what the caller adds by `key`. It holds names and rows, no objects: those belong
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary, WeakMethod, WeakSet
 
 from sqlalchemy import Connection, Engine, Select, Table, event
-from sqlalchemy.engine import Dialect, IteratorResult, Result
-from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.engine import Dialect, Result
 from sqlalchemy.orm import ORMExecuteState, Session, lazyload
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.base import Executable
@@ -29,6 +28,7 @@ from .changes import EVERY, changed_by, find_written, follow, name_of
 from .entry import Entry
 from .envelope import encode_value
 from .loader import Made, Want
+from .rows import Rows
 
 logger = logging.getLogger(__name__)
 
@@ -41,47 +41,6 @@ _ASKING = "flask_prod_asking"
 _MOST_SHAPES = 1000
 _LEVELS = frozenset({"READ COMMITTED", "READ UNCOMMITTED", "AUTOCOMMIT"})
 """Isolation levels under which each statement sees what was committed before it began."""
-
-
-class Rows(list[Any]):
-    """The rows of a query: a list of SQLAlchemy's `Row`, with the methods of a result that are used most."""
-
-    def __init__(self, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        self.names = tuple(names)
-        super().__init__(result_of(self.names, rows).all())
-
-    def all(self) -> list[Any]:
-        """Return the rows."""
-        return list(self)
-
-    def first(self) -> Any:
-        """Return the first row, None if there is none."""
-        return self[0] if self else None
-
-    def one(self) -> Any:
-        """Return the only row; an exception of SQLAlchemy's if there is none, or another."""
-        return self.result().one()
-
-    def scalar(self) -> Any:
-        """Return the first column of the first row, None if there is none."""
-        return self[0][0] if self else None
-
-    def scalars(self) -> list[Any]:
-        """Return the first column of every row."""
-        return [row[0] for row in self]
-
-    def mappings(self) -> list[dict[str, Any]]:
-        """Return every row as a dict."""
-        return [dict(zip(self.names, row, strict=True)) for row in self]
-
-    def result(self) -> Result[Any]:
-        """Return the rows as a `Result`, with all of its methods."""
-        return result_of(self.names, self)
-
-
-def result_of(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Result[Any]:
-    """Return a result of SQLAlchemy's that was read already."""
-    return IteratorResult(SimpleResultMetaData(tuple(names)), iter([tuple(row) for row in rows]))
 
 
 @dataclass(frozen=True, slots=True)
