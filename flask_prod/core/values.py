@@ -105,7 +105,8 @@ class SecretUrl(Secret):
         except ValueError:
             return super().shown()
 
-        if not parts.scheme:
+        # `admin:word` has a scheme for urlsplit, and only what follows `://` is known to hold no secret but these.
+        if not parts.scheme or self._text.partition("://")[0].lower() != parts.scheme:
             return super().shown()
         host = f"[{host}]" if ":" in host else host
         user = "***@" if "@" in parts.netloc else ""

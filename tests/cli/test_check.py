@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +58,34 @@ def shop(*words: str, folder: Path, **env: str) -> subprocess.CompletedProcess[s
     )  # fmt: skip
 
 
-def test_sample(folder: Path) -> None:
-    """The sample's production profile has no finding, and finding that out takes less than 2 s of a core."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = shop(folder=folder, **SHOP)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+def spent(work: Callable[[], Any]) -> float:
+    """Return the seconds of a core that the processes took which *work* ran: the least of two, both compiled."""
+    each = []
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        work()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        each.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(each)
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Nothing found")
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+def imported() -> None:
+    """Import what the sample is made of, without a kit: the yardstick."""
+    subprocess.run([sys.executable, "-c", "import flask, sqlalchemy, rq"], timeout=60, check=True)
+
+
+def test_sample(folder: Path) -> None:
+    """The sample's production profile has no finding, and finding that out takes less than 2 s of a core.
+
+    It took 0.9 s where the yardstick took 0.55 s, in November 2026: a machine on which that takes longer may take
+    longer for this.
+    """
+    done = []
+    taken = spent(lambda: done.append(shop(folder=folder, **SHOP)))
+
+    assert [(one.returncode, one.stderr) for one in done] == [(0, "")] * 2
+    assert done[0].stdout.startswith("Nothing found")
+    assert taken < max(2, 3 * spent(imported))
 
 
 def test_cannot_start(folder: Path) -> None:

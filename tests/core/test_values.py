@@ -77,7 +77,13 @@ def test_address_without_password(address: str, shown: str) -> None:
     assert SecretUrl(address).shown().replace(":///", ":/") == shown
 
 
-@pytest.mark.parametrize("address", ["hunter2", "redis://u:hunter2@host:notaport/0", "http://[hunter2"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "hunter2", "redis://u:hunter2@host:notaport/0", "http://[hunter2", "admin:hunter2", "admin:hunter2@host/0",
+        "a:hunter2://b", "redis:/hunter2", "//hunter2", " redis://hunter2",
+    ],
+)  # fmt: skip
 def test_malformed_address_shows_a_fingerprint(address: str) -> None:
     """What cannot be taken apart is not shown at all."""
     assert "hunter2" not in SecretUrl(address).shown()
