@@ -13,11 +13,12 @@ JOBS ?= 3
 
 EXTRAS_demo := embedded,sample
 EXTRAS_test := test,bench
-EXTRAS_lint := test,bench,lint
+EXTRAS_lint := test,bench,lint,deploy
 EXTRAS_bench := bench
+EXTRAS_deploy := deploy-test
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest lint format bench faults drain-test traps clean
+.PHONY: help demo test test-lowest lint format bench faults drain-test deploy deploy-test traps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -26,10 +27,10 @@ demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C 
 	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
 
 test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
-	$(BIN)/python -m pytest -m "not faults" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not faults and not deploy" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-lowest: $(VENV)-lowest/.test  ## the suite with the oldest versions that pyproject.toml allows
-	$(VENV)-lowest/bin/python -m pytest -m "not faults" $(ARGS)
+	$(VENV)-lowest/bin/python -m pytest -m "not faults and not deploy" $(ARGS)
 
 lint: $(VENV)/.lint  ## ruff, flake8, mypy and import-linter
 	$(BIN)/ruff check .
@@ -52,6 +53,12 @@ drain-test: $(VENV)/.demo  ## a deploy of the sample shop, rehearsed: no request
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export FLASK_APP=sample_app DATA_DIR="$$data" \
 		ENVIRONMENT=$${ENVIRONMENT:-development} DRAIN_SECONDS=$${DRAIN_SECONDS:-3} && $(BIN)/flask prepare && \
 		$(BIN)/flask prod drain-test --rounds 1 --path /health/live --path / --path /api/products $(ARGS)
+
+deploy: $(VENV)/.deploy  ## deploy/ anew, from the templates and the sample shop's settings
+	ENVIRONMENT=development $(BIN)/flask --app sample_app prod deploy init all --to deploy --yes
+
+deploy-test: $(VENV)/.deploy  ## deployment files built, started and checked by real programs
+	$(BIN)/python -m pytest -m deploy $(ARGS)
 
 traps: $(VENV)/.test  ## every known trap, by hand and with the kit; writes docs/traps.md
 	$(BIN)/python -m tests.traps.record

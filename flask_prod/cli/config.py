@@ -63,12 +63,20 @@ def _explained(name: str, state: KitState) -> Explanation:
 
 
 def _kinds(state: KitState) -> list[type[Section]]:
+    from flask_prod.deploy.settings import DeploySettings
     from flask_prod.review.settings import CheckSettings
     from flask_prod.server.sums import SurroundingsSettings
     from flask_prod.server.vault import VaultSettings
     from flask_prod.server.web_settings import ServerSettings
 
-    return [*state.settings.kinds, ServerSettings, SurroundingsSettings, CheckSettings, VaultSettings]
+    return [
+        *state.settings.kinds,
+        ServerSettings,
+        SurroundingsSettings,
+        CheckSettings,
+        DeploySettings,
+        VaultSettings,
+    ]
 
 
 def _as_object(found: Explanation) -> dict[str, object]:

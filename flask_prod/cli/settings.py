@@ -8,6 +8,7 @@ import json
 import click
 
 from flask_prod.core.settings_doc import SectionDoc, built_in_sections, describe, to_markdown
+from flask_prod.deploy.settings import DeploySettings
 from flask_prod.review.settings import CheckSettings
 from flask_prod.server.gunicorn import ServerSettings
 from flask_prod.server.sums import SurroundingsSettings
@@ -36,6 +37,7 @@ def settings(prefixes: tuple[str, ...], markdown: bool, as_json: bool) -> None:
         describe("server", ServerSettings),
         describe("surroundings", SurroundingsSettings),
         describe("check", CheckSettings),
+        describe("deploy", DeploySettings),
         describe("vault", VaultSettings),
     )
     sections = [section for one in everything if (section := _only(one, prefixes))]

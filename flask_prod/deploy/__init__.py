@@ -1,0 +1,12 @@
+"""Deployment files, rendered for the user's own application: `flask prod deploy init`.
+
+plan.py says what the files must know, targets.py what there is to render, templates/ how it looks. deploy/ of the
+repository is the rendering for the sample shop, and docs/deploy.md tells how each file is proven.
+"""
+
+from .plan import Plan
+from .render import render
+from .settings import DeploySettings
+from .targets import TARGETS, Target
+
+__all__ = ["TARGETS", "DeploySettings", "Plan", "Target", "render"]

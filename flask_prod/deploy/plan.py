@@ -1,0 +1,221 @@
+"""What deployment files must know of one application: read from it as it would be in production.
+
+Settings of this machine (environment, .env, secret files) do not count: a laptop's PORT is no cluster's. Secrets
+are known by name only.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from msgspec.structs import replace
+
+from flask_prod.core.errors import ConfigError
+from flask_prod.core.kit import KitState
+from flask_prod.core.settings import Section, ServiceSettings, Settings, Source, key_names, read_settings
+from flask_prod.core.settings_doc import written
+from flask_prod.core.sources import find_sources
+from flask_prod.core.values import Secret, SecretUrl
+from flask_prod.server.sums import CLOSING, SurroundingsSettings
+from flask_prod.server.web_settings import ServerSettings
+
+from .settings import DeploySettings
+
+NOWHERE = "/dev/null"
+"""No file of settings, and no folder of secrets."""
+
+_ALWAYS = ("SECRET_KEY", "HEALTH_TOKEN", "METRICS_TOKEN")
+_BY_ROOM = {
+    "database": ("DATABASE_URL",),
+    "redis": ("REDIS_URL",),
+    "error_tracking": ("SENTRY_DSN",),
+    "backups": ("BACKUP_URL", "BACKUP_KEY"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One application, and everything that its deployment files say about it.
+
+    `values` are all settings of the environment by key, `rooms` the rooms it has, `entry` what gunicorn is given,
+    `flask_app` what FLASK_APP must say, `prepare` the command that brings the database up to date, empty for none.
+    """
+
+    environment: str
+    entry: str
+    flask_app: str
+    root: Path
+    service: ServiceSettings
+    server: ServerSettings
+    around: SurroundingsSettings
+    deploy: DeploySettings
+    values: Mapping[str, Any]
+    said: Mapping[str, str]
+    """The settings that profile files of the project say, as typed: they come with the image."""
+
+    rooms: frozenset[str]
+    prepare: str
+    problems: Sequence[str] = ()
+    """What is wrong with the settings; defaults stand in for those."""
+
+    @property
+    def name(self) -> str:
+        """The service's name as a label of DNS, which is what every platform accepts."""
+        return re.sub(r"[^a-z0-9]+", "-", self.service.service_name.lower()).strip("-")[:40] or "app"
+
+    @property
+    def image(self) -> str:
+        """The image without a tag."""
+        return self.deploy.image or f"registry.example.com/{self.name}"
+
+    @property
+    def host(self) -> str:
+        """The public host name."""
+        plain = next((host for host in self.service.allowed_hosts if not host.startswith("*")), "")
+        return self.deploy.host or plain or f"{self.name}.example.com"
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the cluster."""
+        return self.deploy.namespace or self.name
+
+    @property
+    def port(self) -> int:
+        """Where the web server listens in its container."""
+        return self.service.port
+
+    @property
+    def threads(self) -> int:
+        """Requests that one worker process serves at a time."""
+        return self.server.threads
+
+    @property
+    def drain(self) -> int:
+        """DRAIN_SECONDS, rounded up."""
+        return math.ceil(self.service.drain_seconds)
+
+    @property
+    def grace(self) -> int:
+        """Seconds that the orchestrator must give between SIGTERM and SIGKILL: sum B01 of docs/shutdown.md."""
+        return math.ceil(self.service.drain_seconds + self.service.shutdown_seconds + CLOSING)
+
+    @property
+    def uses_jobs(self) -> bool:
+        """Whether there is a worker to run."""
+        return "jobs" in self.rooms
+
+    @property
+    def health(self) -> str:
+        """The path in front of /live, /ready and /startup."""
+        return str(self.values.get("HEALTH_PATH", "/health"))
+
+    @property
+    def metrics(self) -> str:
+        """The path of the metrics page."""
+        return str(self.values.get("METRICS_PATH", "/metrics"))
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of all secrets that the service gets from files."""
+        of_rooms = (name for room, names in _BY_ROOM.items() if room in self.rooms for name in names)
+        return tuple(dict.fromkeys((*_ALWAYS, *of_rooms, *self.deploy.secrets)))
+
+    @property
+    def connections(self) -> int:
+        """Connections to the database that all instances together may want (sum B10), with a tenth to spare."""
+        pool = int(self.values.get("DATABASE_MAX_OPEN_CONNS", 0))
+        web = self.deploy.most_replicas * self.deploy.concurrency * pool
+        jobs = self.deploy.worker_replicas * int(self.values.get("JOBS_WORKERS", 0)) * min(pool, 2)
+        return math.ceil((web + jobs) * 1.1) + 10
+
+
+def read_plan(state: KitState, entry: str, flask_app: str, environment: str = "production") -> Plan:
+    """Return the plan of an application for *environment*; entry and FLASK_APP are what the user would type."""
+    environ = {"ENVIRONMENT": environment, "ENV_FILE": NOWHERE, "SECRETS_DIR": NOWHERE}
+    sources = find_sources(_of_code(state), Path(state.app.root_path), environ, remote=None)
+    kinds: list[type[Section]] = list(
+        dict.fromkeys((*state.settings.kinds, ServerSettings, SurroundingsSettings, DeploySettings))
+    )
+    sections: dict[type[Section], Section] = {}
+    problems: list[str] = []
+    for kind in kinds:
+        sections[kind], wrong = _section(kind, sources)
+        problems += wrong
+    settings = Settings(sections, ())
+    said = _said(kinds, sections, sources)
+    service = settings.section(ServiceSettings)
+    return Plan(
+        environment=environment,
+        entry=entry,
+        flask_app=flask_app,
+        root=Path.cwd(),
+        service=_named(service, state),
+        server=settings.section(ServerSettings),
+        around=settings.section(SurroundingsSettings),
+        deploy=settings.section(DeploySettings),
+        values={key: value for kind in sections for key, value in _values(kind, sections[kind])},
+        said=said,
+        rooms=frozenset(state.contributions),
+        prepare=_prepare(state.app, frozenset(state.contributions)),
+        problems=problems,
+    )
+
+
+def _of_code(state: KitState) -> dict[str, Any]:
+    """Return what app.config says without secrets, and without what this machine's environment says of itself."""
+    first = next((source for source in state.settings.sources if source.name == "app.config"), None)
+    names = {key for key, _ in _rows(state) if key != "ENVIRONMENT"}
+    return {key: value for key, value in (first.values if first else {}).items() if key in names}
+
+
+def _rows(state: KitState) -> list[tuple[str, Any]]:
+    return [(row.key, row.value) for row in state.settings.rows if not isinstance(row.value, Secret)]
+
+
+def _section(kind: type[Section], sources: Sequence[Source]) -> tuple[Section, Sequence[str]]:
+    """Return one section, its defaults where something is wrong with it, and what that is."""
+    names = {name for field in kind.__struct_fields__ for name in key_names(kind, field)}
+    only = [Source(s.name, {n: v for n, v in s.values.items() if n in names}) for s in sources]
+    try:
+        return read_settings([kind], only).section(kind), ()
+    except ConfigError as error:
+        return kind(), error.problems
+
+
+def _values(kind: type[Section], section: Section) -> list[tuple[str, Any]]:
+    return [(key_names(kind, field)[0], getattr(section, field)) for field in kind.__struct_fields__]
+
+
+def _said(
+    kinds: Sequence[type[Section]], sections: Mapping[type[Section], Section], sources: Sequence[Source]
+) -> dict[str, str]:
+    """Return what the project's own profile files set, as a variable of the environment would be typed."""
+    typed = {key for s in sources if s.name.startswith("config/") for key in s.values}
+    found = {}
+    for kind in kinds:
+        for field in kind.__struct_fields__:
+            for name in typed.intersection(key_names(kind, field)):
+                value = getattr(sections[kind], field)
+                if not isinstance(value, Secret | SecretUrl):
+                    found[name] = written(value, kind.__annotations__.get(field, object))
+    return found
+
+
+def _named(service: ServiceSettings, state: KitState) -> ServiceSettings:
+    if service.service_name:
+        return service
+    return replace(service, service_name=state.service.service_name)
+
+
+def _prepare(app: Flask, rooms: frozenset[str]) -> str:
+    """Return the command that migrates: the application's own `prepare`, else the kit's, else none."""
+    if "prepare" in app.cli.commands:
+        return "flask prepare"
+    return "flask prod db upgrade" if "migrations" in rooms else ""

@@ -1,0 +1,31 @@
+"""The files that `flask prod deploy init` writes for the sample shop, rendered once for all tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def render(*targets: str, to: Path, app: str = "sample_app", cwd: Path = ROOT) -> str:
+    """Run the command as a user would, in an environment that says nothing else, and return what it printed."""
+    environ = {"PATH": os.environ["PATH"], "HOME": str(to), "ENVIRONMENT": "development", "DATA_DIR": str(to)}
+    command = [sys.executable, "-m", "flask", "--app", app, "prod", "deploy", "init", *targets, "--yes"]
+    done = subprocess.run(
+        [*command, "--to", str(to)], cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder with the files of all targets for the sample shop: as deploy/ of this repository."""
+    folder = tmp_path_factory.mktemp("deploy")
+    render("all", to=folder)
+    return folder
