@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,11 +46,7 @@ def deploy() -> None:
 @click.option("--yes", "-y", "how", flag_value="yes", help="Overwrite without asking.")
 @click.pass_context
 def init(
-    ctx: click.Context,
-    targets: tuple[str, ...],
-    folder: Path | None,
-    environment: str,
-    how: str | None,
+    ctx: click.Context, targets: tuple[str, ...], folder: Path | None, environment: str, how: str | None
 ) -> None:
     """Write deployment files for this application, made of its settings in production.
 
@@ -83,7 +80,7 @@ def init(
         _write(stale, root, yes=how == "yes")
 
 
-init.help = (init.help or "").replace(
+init.help = inspect.cleandoc(init.help or "").replace(
     "  {targets}", "\n".join(f"  {target.name:<12}{target.sentence}" for target in TARGETS.values())
 )
 

@@ -24,8 +24,16 @@ def render(*targets: str, to: Path, app: str = "sample_app", cwd: Path = ROOT) -
 
 
 @pytest.fixture(scope="session")
-def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a project like this one, with the files of all targets: those that lie beside deploy/ too."""
+    project = tmp_path_factory.mktemp("shop")
+    for name in ("sample_app", "pyproject.toml", "gunicorn.conf.py"):
+        (project / name).symlink_to(ROOT / name)
+    render("all", to=project / "deploy", cwd=project)
+    return project
+
+
+@pytest.fixture(scope="session")
+def rendered(shop: Path) -> Path:
     """Return the folder with the files of all targets for the sample shop: as deploy/ of this repository."""
-    folder = tmp_path_factory.mktemp("deploy")
-    render("all", to=folder)
-    return folder
+    return shop / "deploy"
