@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ def init(
       flask prod deploy init kubernetes helm --diff
       flask prod deploy init all --yes
     """
-    plan = plan_of(ctx, environment)
+    plan = plan_of(ctx, environment, folder or Path("deploy"))
     for problem in plan.problems:
         click.secho(f"Made with defaults instead: {problem}", fg="yellow", err=True)
     root = Path.cwd()
@@ -85,11 +86,17 @@ init.help = inspect.cleandoc(init.help or "").replace(
 )
 
 
-def plan_of(ctx: click.Context, environment: str) -> Plan:
+def plan_of(ctx: click.Context, environment: str = "production", folder: Path = Path("deploy")) -> Plan:
     """Return the plan of the application that the command line names."""
     state = load_state(ctx)
     flask_app, entry = _named(ctx.ensure_object(ScriptInfo), state.app)
-    return read_plan(state, entry, flask_app, environment)
+    return read_plan(state, entry, flask_app, environment, _below(folder))
+
+
+def _below(folder: Path) -> str:
+    """Return *folder* as the files name it: below the project's root where it lies there."""
+    path = folder.absolute()
+    return path.relative_to(Path.cwd()).as_posix() if path.is_relative_to(Path.cwd()) else str(folder)
 
 
 def changes_of(target: Target, plan: Plan, root: Path, folder: Path | None) -> Iterator[Change]:
@@ -104,7 +111,7 @@ def changes_of(target: Target, plan: Plan, root: Path, folder: Path | None) -> I
 def _check(ctx: click.Context, stale: list[Change], root: Path) -> None:
     for change in stale:
         what = "is missing" if change.before is None else "is not current"
-        click.echo(f"{change.path.relative_to(root)} {what}")
+        click.echo(f"{_shown(change.path, root)} {what}")
     if stale:
         click.echo("Run the same command without --check to write them.")
         ctx.exit(1)
@@ -120,7 +127,7 @@ def _write(stale: list[Change], root: Path, *, yes: bool) -> None:
     except OSError as error:
         raise click.ClickException(f"This cannot be written, and nothing was: {error}") from error
     for change in agreed:
-        click.echo(f"{'new    ' if change.before is None else 'changed'}  {change.path.relative_to(root)}")
+        click.echo(f"{'new    ' if change.before is None else 'changed'}  {_shown(change.path, root)}")
     kept = len(stale) - len(agreed)
     click.echo(f"{_files(len(agreed))} written" + (f", {kept} kept as they were." if kept else "."))
 
@@ -128,11 +135,15 @@ def _write(stale: list[Change], root: Path, *, yes: bool) -> None:
 def _ask(change: Change, root: Path) -> bool:
     """Show what would change in a file that is there, and ask; nobody to ask means no."""
     click.echo("\n".join(diff(change, root)))
-    name = change.path.relative_to(root)
+    name = _shown(change.path, root)
     if not sys.stdin.isatty():
         click.echo(f"{name} is kept: there is nobody to ask. --yes overwrites.")
         return False
     return click.confirm(f"Overwrite {name}?", default=False)
+
+
+def _shown(path: Path, root: Path) -> str:
+    return os.path.relpath(path, root)
 
 
 def _files(count: int) -> str:

@@ -62,6 +62,9 @@ class Plan:
 
     rooms: frozenset[str]
     prepare: str
+    folder: str = "deploy"
+    """Where the files lie, below the project's root."""
+
     problems: Sequence[str] = ()
     """What is wrong with the settings; defaults stand in for those."""
 
@@ -74,6 +77,19 @@ class Plan:
     def image(self) -> str:
         """The image without a tag."""
         return self.deploy.image or f"registry.example.com/{self.name}"
+
+    @property
+    def registry(self) -> str:
+        """The host of the registry; Docker's own where the image names none."""
+        first, slash, _ = self.image.partition("/")
+        return first if slash and {".", ":"} & set(first) else "docker.io"
+
+    @property
+    def test_command(self) -> str:
+        """The command that runs the project's tests: `make test` where there is such a target, else pytest."""
+        makefile = self.root / "Makefile"
+        made = makefile.is_file() and re.search(r"^test\b.*:", makefile.read_text(errors="replace"), re.MULTILINE)
+        return "make test" if made else "pip install -r requirements.txt pytest && python -m pytest"
 
     @property
     def host(self) -> str:
@@ -136,7 +152,9 @@ class Plan:
         return math.ceil((web + jobs) * 1.1) + 10
 
 
-def read_plan(state: KitState, entry: str, flask_app: str, environment: str = "production") -> Plan:
+def read_plan(
+    state: KitState, entry: str, flask_app: str, environment: str = "production", folder: str = "deploy"
+) -> Plan:
     """Return the plan of an application for *environment*; entry and FLASK_APP are what the user would type."""
     environ = {"ENVIRONMENT": environment, "ENV_FILE": NOWHERE, "SECRETS_DIR": NOWHERE}
     sources = find_sources(_of_code(state), Path(state.app.root_path), environ, remote=None)
@@ -164,6 +182,7 @@ def read_plan(state: KitState, entry: str, flask_app: str, environment: str = "p
         said=said,
         rooms=frozenset(state.contributions),
         prepare=_prepare(state.app, frozenset(state.contributions)),
+        folder=folder,
         problems=problems,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -25,6 +25,9 @@ class DeploySettings(Section, frozen=True, kw_only=True):
 
     host: str = ""
     """The name that people type; the first of ALLOWED_HOSTS if empty, else `NAME.example.com`."""
+
+    platform: Literal["kubernetes", "ecs"] = "kubernetes"
+    """Where the release workflow deploys to."""
 
     namespace: str = ""
     """The Kubernetes namespace; the service's name if empty."""
