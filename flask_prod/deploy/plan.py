@@ -128,6 +128,11 @@ class Plan:
         return "jobs" in self.rooms
 
     @property
+    def worker_port(self) -> int:
+        """Where `flask prod worker` answers its probes: WORKER_PORT, else the port after the web server's."""
+        return int(self.values.get("WORKER_PORT") or 0) or self.port + 1
+
+    @property
     def health(self) -> str:
         """The path in front of /live, /ready and /startup."""
         return str(self.values.get("HEALTH_PATH", "/health"))
@@ -148,7 +153,7 @@ class Plan:
         """Connections to the database that all instances together may want (sum B10), with a tenth to spare."""
         pool = int(self.values.get("DATABASE_MAX_OPEN_CONNS", 0))
         web = self.deploy.most_replicas * self.deploy.concurrency * pool
-        jobs = self.deploy.worker_replicas * int(self.values.get("JOBS_WORKERS", 0)) * min(pool, 2)
+        jobs = self.deploy.most_worker_replicas * int(self.values.get("JOBS_WORKERS", 0)) * min(pool, 2)
         return math.ceil((web + jobs) * 1.1) + 10
 
 
@@ -237,4 +242,4 @@ def _prepare(app: Flask, rooms: frozenset[str]) -> str:
     """Return the command that migrates: the application's own `prepare`, else the kit's, else none."""
     if "prepare" in app.cli.commands:
         return "flask prepare"
-    return "flask prod db upgrade" if "migrations" in rooms else ""
+    return "flask prod db upgrade --yes" if "migrations" in rooms else ""

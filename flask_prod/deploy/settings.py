@@ -48,7 +48,10 @@ class DeploySettings(Section, frozen=True, kw_only=True):
     """Instances of the web server at the most: what the database's connections must be enough for."""
 
     worker_replicas: Annotated[int, Meta(ge=1)] = 1
-    """Instances of `flask prod worker`."""
+    """Instances of `flask prod worker` at the least."""
+
+    most_worker_replicas: Annotated[int, Meta(ge=1)] = 3
+    """Instances of `flask prod worker` at the most, where their number follows the queues."""
 
     concurrency: Annotated[int, Meta(ge=1)] = 2
     """Worker processes of one web instance, as WEB_CONCURRENCY of its container."""
@@ -83,3 +86,8 @@ class DeploySettings(Section, frozen=True, kw_only=True):
             yield f"DEPLOY_NAMESPACE must be lower-case letters, digits and dashes, not {self.namespace!r}."
         if self.most_replicas < self.replicas:
             yield f"DEPLOY_MOST_REPLICAS is {self.most_replicas}, less than DEPLOY_REPLICAS, {self.replicas}."
+        if self.most_worker_replicas < self.worker_replicas:
+            yield (
+                f"DEPLOY_MOST_WORKER_REPLICAS is {self.most_worker_replicas}, less than DEPLOY_WORKER_REPLICAS, "
+                f"{self.worker_replicas}."
+            )
