@@ -26,6 +26,7 @@ from flask_prod.core.values import Secret, SecretUrl
 from flask_prod.server.sums import CLOSING, SurroundingsSettings
 from flask_prod.server.web_settings import ServerSettings
 
+from .calendar import calendar_of
 from .settings import DeploySettings
 
 NOWHERE = "/dev/null"
@@ -121,6 +122,16 @@ class Plan:
     def grace(self) -> int:
         """Seconds that the orchestrator must give between SIGTERM and SIGKILL: sum B01 of docs/shutdown.md."""
         return math.ceil(self.service.drain_seconds + self.service.shutdown_seconds + CLOSING)
+
+    @property
+    def backup_calendar(self) -> tuple[str, ...]:
+        """DEPLOY_BACKUP_SCHEDULE as systemd writes it."""
+        return calendar_of(self.deploy.backup_schedule)
+
+    @property
+    def own_gunicorn_conf(self) -> bool:
+        """Whether the project has a gunicorn.conf.py, which gunicorn finds by itself."""
+        return (self.root / "gunicorn.conf.py").is_file()
 
     @property
     def uses_jobs(self) -> bool:
