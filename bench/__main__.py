@@ -9,7 +9,8 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from bench.concurrency import concurrency
 from bench.health import probe_instructions, probe_times
 from bench.jobs import jobs
 from bench.measure import (
+    GATED,
     NAMES,
     RESULTS,
     Figures,
@@ -74,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     names = ", ".join((*GROUPS, *LONG))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"beginnings of {names}; or rooms")
-    parser.add_argument("--gate", action="store_true", help="only count, and compare with the floor")
+    parser.add_argument("--gate", action="store_true", help="only count the kit, and compare with the floor")
     asked = parser.parse_args()
 
     with ExitStack() as stack:
@@ -82,7 +84,8 @@ def main() -> None:
         if asked.names == ["rooms"]:
             sys.exit(write_costs(surround.memory()))
         rows: list[Row] = []
-        for row in _rows(surround, tuple(asked.names) or ("",), asked.gate):
+        beginnings = tuple(asked.names) or ("",)
+        for row in (_gated if asked.gate else _rows)(surround, beginnings):
             _show(row, first=not rows)
             rows.append(row)
     RESULTS.write_text(json.dumps(rows, indent=2) + "\n")
@@ -126,73 +129,73 @@ class _Surroundings:
         return self._stack.enter_context(surroundings(url, self._dsn))
 
 
-def _rows(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> Iterator[Row]:
+def _gated(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]:
+    """Count what has a floor, beside one another: counts, unlike times, do not mind."""
+    counts: list[Callable[[], Row]] = []
+
+    def add(name: str, count: Callable[..., Figures | str], start: Callable[[], Environ]) -> None:
+        if name.startswith(beginnings):
+            environ = start()
+            counts.append(lambda: _counted(name, count(environ, names=GATED)))
+
+    # The longest first.
+    add("import", import_instructions, surround.memory)
+    add("request.redis", instructions, surround.redis)
+    add("request.traced", instructions, surround.traced)
+    add("request.memory", instructions, surround.memory)
+    add("cache.page", page_instructions, surround.memory)
+    add("query.overhead", query_instructions, surround.memory)
+    add("health.live", probe_instructions, surround.memory)
+    with ThreadPoolExecutor(len(counts) or 1) as pool:
+        yield from pool.map(lambda count: count(), counts)
+    if "import".startswith(beginnings):
+        yield _row("import.mb", imports(surround.memory(), GATED, rounds=1)[1], "MB")
+
+
+def _rows(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]:
     for store, start in (("memory", surround.memory), ("redis", surround.redis)):
         wanted = [kind for kind in ("request", "throughput") if f"{kind}.{store}".startswith(beginnings)]
         environ = start() if wanted else None
         if environ is not None and "request" in wanted:
-            yield from _request(f"request.{store}", environ, gated)
-        if environ is not None and "throughput" in wanted and not gated:
+            yield from _request(f"request.{store}", environ)
+        if environ is not None and "throughput" in wanted:
             yield _noted(f"throughput.{store}", throughput(environ), "requests/s")
     if "request.traced".startswith(beginnings):
-        yield from _request("request.traced", surround.traced(), gated)
-    yield from _queries(surround, beginnings, gated)
-    for name in _asked_beside(beginnings, gated):
-        yield from _beside(name, surround.memory(), gated)
-    if not gated:
-        yield from _hits(surround, beginnings)
-    if "jobs".startswith(tuple(name[:4] for name in beginnings)) and not gated:
+        yield from _request("request.traced", surround.traced())
+    yield from _queries(surround, beginnings)
+    for name, (count, take) in _BESIDE.items():
+        if name.startswith(beginnings):
+            environ = surround.memory()
+            yield _counted(name, count(environ))
+            yield _row(f"{name}.time", take(environ), "us")
+    yield from _hits(surround, beginnings)
+    if "jobs".startswith(tuple(name[:4] for name in beginnings)):
         yield from jobs()
     if "import".startswith(beginnings):
-        yield from _imports(surround.memory(), gated)
+        yield from _imports(surround.memory())
     if set(LONG) & set(beginnings):
         yield _noted("concurrency.10k", concurrency(surround.redis()), "KB")
 
 
-def _request(name: str, environ: Environ, gated: bool) -> Iterator[Row]:
-    counted = instructions(environ)
-    yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
-    if not gated:
-        yield _row(f"{name}.time", times(environ), "us")
+def _request(name: str, environ: Environ) -> Iterator[Row]:
+    yield _counted(name, instructions(environ))
+    yield _row(f"{name}.time", times(environ), "us")
 
 
-def _imports(environ: Environ, gated: bool) -> Iterator[Row]:
-    counted = import_instructions(environ)
-    yield (
-        {"name": "import", "note": counted}
-        if isinstance(counted, str)
-        else _row("import", counted, "instructions")
-    )
+def _imports(environ: Environ) -> Iterator[Row]:
+    yield _counted("import", import_instructions(environ))
     milliseconds, megabytes = imports(environ)
-    if not gated:
-        yield _row("import.ms", milliseconds, "ms")
+    yield _row("import.ms", milliseconds, "ms")
     yield _row("import.mb", megabytes, "MB")
 
 
-def _queries(surround: _Surroundings, beginnings: tuple[str, ...], gated: bool) -> Iterator[Row]:
+def _queries(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]:
     for name, start in (("query.overhead", surround.memory), ("query.traced", surround.traced)):
-        if not name.startswith(beginnings) or (gated and name == "query.traced"):
-            continue
-        environ = start()
-        counted = query_instructions(environ)
-        yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
-        if not gated:
+        if name.startswith(beginnings):
+            environ = start()
+            yield _counted(name, query_instructions(environ))
             taken = query_times(environ)
             yield {**_row(f"{name}.time", taken, "us"), "note": told(taken)}
-
-
-def _asked_beside(beginnings: tuple[str, ...], gated: bool) -> list[str]:
-    """Return what is asked for of those that are counted and timed with applications of their own."""
-    # What routing costs is told in microseconds, which a gate does not ask for.
-    return [name for name in _BESIDE if name.startswith(beginnings) and not (gated and name == "query.routing")]
-
-
-def _beside(name: str, environ: Environ, gated: bool) -> Iterator[Row]:
-    count, take = _BESIDE[name]
-    counted = count(environ)
-    yield {"name": name, "note": counted} if isinstance(counted, str) else _row(name, counted, "instructions")
-    if not gated:
-        yield _row(f"{name}.time", take(environ), "us")
 
 
 def _hits(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]:
@@ -205,6 +208,10 @@ def _hits(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]
         yield _row(name, hit(url), "us")
 
 
+def _counted(name: str, found: Figures | str) -> Row:
+    return {"name": name, "note": found} if isinstance(found, str) else _row(name, found, "instructions")
+
+
 def _noted(name: str, found: tuple[Figures, str] | str, unit: str) -> Row:
     if isinstance(found, str):
         return {"name": name, "note": found}
@@ -213,29 +220,26 @@ def _noted(name: str, found: tuple[Figures, str] | str, unit: str) -> Row:
 
 
 def _row(name: str, figures: Figures, unit: str) -> Row:
-    bare, by_hand, kit = (figures[one] for one in NAMES)
-    return {
-        "name": name,
-        "bare": round(bare, 1),
-        "by_hand": round(by_hand, 1),
-        "kit": round(kit, 1),
-        "unit": unit,
-        "ratio_by_hand": round(by_hand / bare, 2),
-        "ratio_kit": round(kit / bare, 2),
-    }
+    row: Row = {"name": name, "unit": unit} | {one: round(figures[one], 1) for one in NAMES if one in figures}
+    ratios = {one: round(figures[one] / figures["bare"], 2) for one in NAMES[1:] if one in figures}
+    return row | {f"ratio_{one}": ratio for one, ratio in ratios.items()}
 
 
 def _show(row: Row, first: bool) -> None:
     if first:
         print(f"{'benchmark':<22}{'bare':>12}{'by hand':>12}{'kit':>12}  {'unit':<13}{'by hand':>8}{'kit':>8}")
     if "bare" in row:
-        figures = "".join(f"{row[name]:>12,.1f}" for name in NAMES)
-        print(
-            f"{row['name']:<22}{figures}  {row['unit']:<13}{row['ratio_by_hand']:>7.2f}x{row['ratio_kit']:>7.2f}x"
-        )
+        figures = "".join(f"{_told(row, one, ',.1f'):>12}" for one in NAMES)
+        ratios = "".join(f"{_told(row, f'ratio_{one}', '.2f', 'x'):>8}" for one in NAMES[1:])
+        print(f"{row['name']:<22}{figures}  {row['unit']:<13}{ratios}")
     if "note" in row:
         print(f"{row['name']:<22}{row['note']}")
     sys.stdout.flush()
+
+
+def _told(row: Mapping[str, Any], key: str, form: str, unit: str = "") -> str:
+    """Return a figure, or a dash for what was left out."""
+    return f"{row[key]:{form}}{unit}" if key in row else "-"
 
 
 if __name__ == "__main__":

@@ -10,15 +10,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 NAMES = ("bare", "by_hand", "kit")
+GATED = ("bare", "kit")
+"""What a gate compares; the libraries by hand take most of the time."""
 COUNTED = 1000
 """Requests under callgrind; twice the same figure to about 1 %."""
 ROUNDS, PER_ROUND = 25, 200
 """Interleaved rounds and requests in each: the medians of the three share the machine's moods."""
 IMPORTS = 7
+_CORES = threading.BoundedSemaphore(len(os.sched_getaffinity(0)))
+"""Instructions can be counted beside one another, times cannot."""
+_WITHOUT_CLOCKS = {"BENCH_COUNTED": "1", "HEALTH_INTERVAL": "1h", "HEALTH_STALE_AFTER": "1h"}
+"""Under callgrind a second holds a fiftieth of its requests, and would charge each with fifty times its share of
+what a kit does by the clock (1 % of a core): that is stopped after the warm-up, and its results stay valid."""
 _NEEDED = "needs valgrind: apt-get install valgrind"
 
 Figures = dict[str, float]
@@ -75,13 +84,25 @@ def instructions(
     """Count the CPU instructions of one request by callgrind; a sentence when it is not installed."""
     if not shutil.which("valgrind") or not shutil.which("callgrind_control"):
         return _NEEDED
-    return {name: _count(name, environ(), counted) for name in names}
+    return _beside(names, lambda name: _count(name, environ(), counted))
+
+
+def _beside(names: Iterable[str], count: Callable[[str], float]) -> Figures:
+    """Count each, as many at a time as there are cores, whoever else counts."""
+    names = tuple(names)
+
+    def one(name: str) -> float:
+        with _CORES:
+            return count(name)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
 
 
 def _count(name: str, environ: dict[str, str], counted: int) -> float:
     with tempfile.TemporaryDirectory(prefix="callgrind-") as folder:
         tool = ("valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={folder}/out")
-        child = Child(name, environ, tool)
+        child = Child(name, {**environ, **_WITHOUT_CLOCKS}, tool)
         _control("-i", "on", child.pid)
         child.serve(counted)
         _control("-i", "off", child.pid)
@@ -122,35 +143,39 @@ _BUILD = (
 )
 
 
-def imports(environ: Callable[[], dict[str, str]]) -> tuple[Figures, Figures]:
+def imports(
+    environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES, rounds: int = IMPORTS
+) -> tuple[Figures, Figures]:
     """Return the median milliseconds from a bare interpreter to a built application, and its megabytes then."""
-    taken: dict[str, list[list[float]]] = {name: [] for name in NAMES}
-    with _compiled(environ) as compiled:
-        for _ in range(IMPORTS):
-            for name in NAMES:
+    taken: dict[str, list[list[float]]] = {name: [] for name in names}
+    with _compiled(environ, names) as compiled:
+        for _ in range(rounds):
+            for name in names:
                 taken[name].append([float(word) for word in _build(name, compiled()).stdout.split()])
-    milliseconds, kilobytes = ({n: statistics.median(v[i] for v in taken[n]) for n in NAMES} for i in (0, 1))
+    milliseconds, kilobytes = ({n: statistics.median(v[i] for v in taken[n]) for n in names} for i in (0, 1))
     return milliseconds, {name: size / 1024 for name, size in kilobytes.items()}
 
 
-def import_instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+def import_instructions(environ: Callable[[], dict[str, str]], names: Sequence[str] = NAMES) -> Figures | str:
     """Count the CPU instructions from nothing to a built application; a sentence without callgrind."""
     if not shutil.which("valgrind"):
         return _NEEDED
     tool = ("valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null")
-    with _compiled(environ) as compiled:
-        return {name: _collected(_build(name, compiled(), tool).stderr) for name in NAMES}
+    with _compiled(environ, names) as compiled:
+        return _beside(names, lambda name: _collected(_build(name, compiled(), tool).stderr))
 
 
 @contextlib.contextmanager
-def _compiled(environ: Callable[[], dict[str, str]]) -> Iterator[Callable[[], dict[str, str]]]:
+def _compiled(
+    environ: Callable[[], dict[str, str]], names: Sequence[str]
+) -> Iterator[Callable[[], dict[str, str]]]:
     """Let all modules be compiled before they are measured, as pip does when it installs them."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
 
         def compiled() -> dict[str, str]:
             return {**environ(), "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
 
-        for name in NAMES:
+        for name in names:
             _build(name, compiled())
         yield compiled
 

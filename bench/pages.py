@@ -6,7 +6,7 @@ access line and request id.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask
@@ -34,10 +34,10 @@ def by_hand() -> Flask:
     return app
 
 
-def page_instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+def page_instructions(environ: Callable[[], dict[str, str]], names: Sequence[str] = tuple(NAMES)) -> Figures | str:
     """Count the instructions of one hit, beside those of the bare view."""
-    counted = instructions(environ, tuple(NAMES.values()))
-    return counted if isinstance(counted, str) else {name: counted[app] for name, app in NAMES.items()}
+    counted = instructions(environ, [NAMES[name] for name in names])
+    return counted if isinstance(counted, str) else {name: counted[NAMES[name]] for name in names}
 
 
 def page_times(environ: Callable[[], dict[str, str]]) -> Figures:

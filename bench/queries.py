@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -46,10 +46,12 @@ def build(name: str) -> Flask:
     return app
 
 
-def query_instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+def query_instructions(
+    environ: Callable[[], dict[str, str]], names: Sequence[str] = tuple(NAMES)
+) -> Figures | str:
     """Count the instructions of one query."""
-    counted = instructions(environ, tuple(NAMES.values()), counted=40)
-    return counted if isinstance(counted, str) else {name: counted[app] / ASKED for name, app in NAMES.items()}
+    counted = instructions(environ, [NAMES[name] for name in names], counted=40)
+    return counted if isinstance(counted, str) else {name: counted[NAMES[name]] / ASKED for name in names}
 
 
 def query_times(environ: Callable[[], dict[str, str]]) -> Figures:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,12 @@ def build(name: str) -> Flask:
     return app
 
 
-def routing_instructions(environ: Callable[[], dict[str, str]]) -> Figures | str:
+def routing_instructions(
+    environ: Callable[[], dict[str, str]], names: Sequence[str] = tuple(NAMES)
+) -> Figures | str:
     """Count the instructions of one read."""
-    counted = instructions(environ, tuple(NAMES.values()), counted=40)
-    return counted if isinstance(counted, str) else {name: counted[app] / ASKED for name, app in NAMES.items()}
+    counted = instructions(environ, [NAMES[name] for name in names], counted=40)
+    return counted if isinstance(counted, str) else {name: counted[NAMES[name]] / ASKED for name in names}
 
 
 def routing_times(environ: Callable[[], dict[str, str]]) -> Figures:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+from pathlib import Path
 
 import pytest
 
 from bench.__main__ import _row, gate
+from bench.apps import build
+from bench.child import HEADERS, _stop_clocks
 from bench.measure import NAMES, Child, surroundings
 from bench.sink import Sink
 
@@ -31,6 +35,32 @@ def test_row() -> None:
     assert set(json.loads(json.dumps(row))) == {
         "name", "bare", "by_hand", "kit", "unit", "ratio_by_hand", "ratio_kit",
     }  # fmt: skip
+
+
+def test_row_of_a_gate() -> None:
+    """Where the libraries by hand are not counted, the kit's ratio is what it was."""
+    row = _row("request.memory", {"bare": 100.0, "kit": 140.0}, "instructions")
+
+    assert (row["ratio_kit"], "by_hand" in row, "ratio_by_hand" in row) == (1.4, False, False)
+
+
+def test_clocks_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted has no thread that works by the clock, and is ready all the same."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setenv("BENCH_SENTRY_DSN", "")
+    app = build("health.ready")
+    client, lifecycle = app.test_client(), app.extensions["prod"].lifecycle
+    try:
+        client.get("/health/ready", headers=HEADERS)
+        running = {thread.name for thread in threading.enumerate()}
+        _stop_clocks(app)
+        left = {thread.name for thread in threading.enumerate()}
+        answer = client.get("/health/ready", headers=HEADERS)
+    finally:
+        lifecycle.close()
+
+    clocks = {"flask-prod-ticker", "flask-prod-health"}
+    assert (clocks <= running, clocks & left, answer.status_code) == (True, set(), 200)
 
 
 def test_gate(capsys: pytest.CaptureFixture[str]) -> None:
