@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from flask_prod.server.sums import CLOSING, SurroundingsSettings
 from flask_prod.server.web_settings import ServerSettings
 
 from .calendar import calendar_of
+from .project import Project
 from .settings import DeploySettings
 
 NOWHERE = "/dev/null"
@@ -132,6 +134,17 @@ class Plan:
     def own_gunicorn_conf(self) -> bool:
         """Whether the project has a gunicorn.conf.py, which gunicorn finds by itself."""
         return (self.root / "gunicorn.conf.py").is_file()
+
+    @property
+    def web(self) -> str:
+        """The web server's command, as a shell reads it."""
+        conf = [] if self.own_gunicorn_conf else ["-c", "python:flask_prod.server.gunicorn_conf"]
+        return shlex.join(["gunicorn", *conf, self.entry])
+
+    @property
+    def project(self) -> Project:
+        """What an image is built of."""
+        return Project(self.root, self.entry, self.flask_app)
 
     @property
     def uses_jobs(self) -> bool:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.deploy import containers
+
 ROOT = Path(__file__).resolve().parents[2]
+CANARY = "canary-of-a-developers-disk"
+OF_A_DEVELOPER = (".git/config", ".venv/bin/python", ".env", "var/shop/shop.db", "instance/jwt.key", "server.pem")
+"""Files that lie beside the sources and must be in no image."""
 
 
 def render(*targets: str, to: Path, app: str = "sample_app", cwd: Path = ROOT) -> str:
@@ -37,3 +43,37 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rendered(shop: Path) -> Path:
     """Return the folder with the files of all targets for the sample shop: as deploy/ of this repository."""
     return shop / "deploy"
+
+
+@pytest.fixture(scope="session")
+def rig() -> containers.Rig:
+    """Return a container engine, installed and given a base image if need be; skip with the reason without one."""
+    try:
+        return containers.prepared()
+    except containers.Missing as error:
+        pytest.skip(f"no containers here: {error}")
+
+
+@pytest.fixture(scope="session")
+def context(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder in which the shop's image is built: the project, and what a developer's disk holds too."""
+    folder = tmp_path_factory.mktemp("context")
+    for name in ("flask_prod", "sample_app", "deploy", "tests", "docs"):
+        source = shop / name if name == "deploy" else ROOT / name
+        shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE", "gunicorn.conf.py", "Makefile"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copy(shop / ".dockerignore", folder)
+    for name in OF_A_DEVELOPER:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(CANARY)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image(rig: containers.Rig, context: Path) -> str:
+    """Return the tag of the shop's image, built of the rendered Dockerfile; the same for all tests of a run."""
+    tag = "localhost/flask-prod-tests/shop:latest"
+    args = {"VERSION": "1.2.3", "REVISION": "0123abc", "SOURCE": "https://git.example.com/shop"}
+    rig.build(context / "deploy/docker/Dockerfile", context, tag, args)
+    return tag

@@ -1,0 +1,45 @@
+"""What an image is built of: the user's project as it lies on disk."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+_BESIDE = ("gunicorn.conf.py", "config", "migrations", "alembic", "alembic.ini")
+"""What a service reads from the folder it runs in."""
+
+_CONSTRAINTS = ("constraints.txt", "requirements.lock")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with an application: `entry` is what gunicorn is given, `flask_app` what FLASK_APP says."""
+
+    root: Path
+    entry: str
+    flask_app: str
+
+    @cached_property
+    def is_package(self) -> bool:
+        """Whether pip builds the project itself; else it is its own files, and what requirements.txt names."""
+        try:
+            said = tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return "project" in said or "poetry" in said.get("tool", {})
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """What the service reads where it runs, beside the wheel of a package; folders end with a slash."""
+        modules = {self.entry.partition(":")[0].split(".")[0], Path(self.flask_app.partition(":")[0]).parts[0]}
+        names = {name for module in modules for name in (module, f"{module.removesuffix('.py')}.py")}
+        found = sorted(name for name in {*names, *_BESIDE} if (self.root / name).exists())
+        return [f"{name}/" if (self.root / name).is_dir() else name for name in found]
+
+    @property
+    def constraints(self) -> str:
+        """The file that pins the versions of all packages; empty if there is none."""
+        return next((name for name in _CONSTRAINTS if (self.root / name).is_file()), "")
