@@ -1,4 +1,4 @@
-"""What differs between gunicorn's worker classes: combinations that surprise, and gevent's idle connections."""
+"""What differs between gunicorn's worker classes: odd combinations, gevent's idle connections, gthread's lock."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ def warnings(cfg: Any) -> Iterator[str]:
 
 
 def adapt(worker: Any) -> None:
-    """In a new worker: let a gevent worker end before its idle connections do."""
+    """In a new worker: let a gevent worker end before its idle connections do, and gthread at any moment."""
     if _is_gevent(type(worker)):
         _Idle(worker)
+    make = getattr(worker, "get_thread_pool", None)
+    if make is not None:
+        worker.get_thread_pool = lambda: _interruptible(make())
 
 
 def later(seconds: float, call: Callable[[], None]) -> None:
@@ -53,6 +56,17 @@ def later(seconds: float, call: Callable[[], None]) -> None:
     late = threading.Timer(seconds, call)
     late.name, late.daemon = "flask-prod-ending", True
     late.start()
+
+
+def _interruptible(pool: Any) -> Any:
+    """Let a signal's handler shut down *pool* while the code that it interrupts hands the pool a request.
+
+    gunicorn does so at SIGQUIT and SIGINT. The pool's lock is then held by the same thread, which would wait for
+    itself until it is killed, with nothing closed: most likely while the pool starts a thread, on a busy machine.
+    """
+    if hasattr(pool, "_shutdown_lock"):
+        pool._shutdown_lock = threading.RLock()
+    return pool
 
 
 class _Idle:

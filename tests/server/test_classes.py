@@ -8,9 +8,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from flask_prod.server import classes
 from tests import servers
 from tests.servers import HOST, Gunicorn, wait_for
 
@@ -185,3 +188,33 @@ def _status(server: Gunicorn) -> int:
         return server.get("/", timeout=2).status
     except (OSError, http.client.HTTPException):
         return 0
+
+
+def test_quit_while_a_request_is_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal that comes while gthread hands its pool a request can shut the pool down: it waits for nobody."""
+    worker = SimpleNamespace(get_thread_pool=lambda: ThreadPoolExecutor(1))
+    classes.adapt(worker)
+    pool = worker.get_thread_pool()
+    free: list[bool] = []
+
+    def on_signal(*_: object) -> None:
+        free.append(pool._shutdown_lock.acquire(timeout=1))
+        if free[-1]:
+            pool._shutdown_lock.release()
+            pool.shutdown(wait=False)
+
+    before = signal.signal(signal.SIGUSR2, on_signal)
+    start = pool._adjust_thread_count
+
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGUSR2)
+        start()
+
+    monkeypatch.setattr(pool, "_adjust_thread_count", interrupted)
+    try:
+        done = pool.submit(lambda: "served").result(5)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        pool.shutdown()
+
+    assert (free, done) == ([True], "served")
