@@ -71,11 +71,24 @@ class DeploySettings(Section, frozen=True, kw_only=True):
     redis_memory: Size = 512 * 1024**2
     """Memory of the Redis server; three quarters of it hold data, the rest is for copies while it saves."""
 
+    redis_cpu: Annotated[int, Meta(ge=1)] = 1
+    """CPUs of the Redis server: commands run on one, and from four on others read and write for it."""
+
     backup_schedule: str = "15 2 * * *"
     """When a backup is made, in cron's form and UTC."""
 
     slo: Annotated[float, Meta(gt=0.5, lt=1)] = 0.999
     """The part of requests that must succeed over 30 days: what the burn-rate alerts watch."""
+
+    runbooks: str = "docs/runbooks"
+    """The address in front of the runbooks' pages, which each alert links to: put flask-prod's docs/runbooks where
+    the people read who are called, and add what only they know."""
+
+    pager: Literal["pagerduty", "slack", "webhook"] = "pagerduty"
+    """Where critical alerts go, by a secret file of Alertmanager."""
+
+    tickets: Literal["pagerduty", "slack", "webhook"] = "slack"
+    """Where warnings go, likewise."""
 
     balancer_interval: Duration = 1.0
     """How often the load balancer asks for readiness: less than DRAIN_SECONDS."""

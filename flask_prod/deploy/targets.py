@@ -32,7 +32,11 @@ _ALL = (
     Target("nginx", "a reverse proxy with TLS whose time limits agree with the service"),
     Target("systemd", "units for a machine without containers, and logrotate"),
     Target("servers", "postgresql.conf and redis.conf, computed from memory and cores"),
-    Target("monitoring", "Prometheus, Alertmanager and Grafana: scrape, rules, alerts with tests, dashboards"),
+    Target(
+        "monitoring",
+        "Prometheus, Alertmanager and Grafana: scrape, rules, alerts with tests, dashboards",
+        maker="flask_prod.deploy.monitoring:files",
+    ),
     Target("scripts", "checks before and after a deployment, rollback, backup, disaster drill"),
     Target("github", "workflows: test, build, sign, staging, canary, watch, roll back", home=".github/workflows"),
     Target("ecs", "task definitions and services for Amazon ECS"),
