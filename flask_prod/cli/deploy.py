@@ -16,6 +16,7 @@ from flask.cli import ScriptInfo
 from flask_prod.deploy import TARGETS, Plan, Target, render
 from flask_prod.deploy.plan import read_plan
 
+from .deploy_verify import verify
 from .group import load_state
 from .initial.change import Change, diff, write
 from .initial.text import ByHand
@@ -33,6 +34,7 @@ def deploy() -> None:
       flask prod deploy init docker compose      an image, and a stack to try it in
       flask prod deploy init kubernetes --diff   what would be written
       flask prod deploy init all --check         fail where files are not current, for CI
+      flask prod deploy verify https://...       is what was deployed what was meant?
     """
 
 
@@ -80,6 +82,8 @@ def init(
     else:
         _write(stale, root, yes=how == "yes")
 
+
+deploy.add_command(verify)
 
 init.help = inspect.cleandoc(init.help or "").replace(
     "  {targets}", "\n".join(f"  {target.name:<12}{target.sentence}" for target in TARGETS.values())

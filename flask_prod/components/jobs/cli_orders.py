@@ -1,4 +1,4 @@
-"""Commands of `flask prod jobs` that change something: requeue, delete, cancel, pause, resume, restart."""
+"""Commands of `flask prod jobs` that change something: requeue, delete, cancel, pause, resume, restart, ping."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def order_commands(engine: Engine | Later, guard: Guard) -> Sequence[click.Comma
         ),
         _of_queues(engine, guard, "resume", "Let workers take jobs from these queues again.", "resumed"),
         _restart(engine, guard),
+        _ping(engine, guard),
     )
 
 
@@ -85,5 +86,22 @@ def _restart(engine: Engine | Later, guard: Guard) -> click.Command:
         """Let all workers of this service begin anew, each after its running jobs; new code is loaded."""
         guard(lambda: engine.office.restart())
         click.echo("Workers restart within about a second, each after the jobs it runs.")
+
+    return command
+
+
+def _ping(engine: Engine | Later, guard: Guard) -> click.Command:
+    @click.command("ping", short_help="Send a job that does nothing to each queue, and wait for it.")
+    @click.option("--queue", "queues", multiple=True, help="Only this queue; may be given several times.")
+    @click.option("--timeout", default=15.0, show_default=True, help="Seconds to wait.")
+    def command(queues: tuple[str, ...], timeout: float) -> None:
+        """Send a job that does nothing to the front of each queue that is served, and wait for it to be done.
+
+        It goes by way of the outbox where there is one. Exits with 1 when no worker has done it in time.
+        """
+        from .ping import ping_queues
+
+        for queue, seconds in guard(lambda: ping_queues(engine, timeout, queues)).items():
+            click.echo(f"{queue} in {seconds:.2f} s")
 
     return command

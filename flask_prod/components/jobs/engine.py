@@ -21,6 +21,7 @@ from .dispatch import Call, Desk
 from .job import AppQueue, bind, in_request_of, label_of
 from .office import Office
 from .payload import JsonSerializer
+from .ping import PING
 from .scripts import ENQUEUE_DUE, records_of
 from .settings import weights_of
 from .watch import Counts, QueueState, overview, set_gauges
@@ -47,6 +48,7 @@ class Engine:
         self.app = app
         self.settings = settings
         self.tasks = tasks
+        tasks.hidden[PING.name] = PING
         self.backend = backend
         self.redis: RedisPort = backend.redis()
         self.heartbeat = settings.recovery / 5

@@ -133,6 +133,8 @@ class Tasks:
     """The allow-list: every job of one kit by its name; nothing else runs."""
 
     by_name: dict[str, AnyTask] = field(default_factory=dict)
+    hidden: dict[str, AnyTask] = field(default_factory=dict)
+    """The kit's own: workers run them, and nobody lists them."""
 
     def add(self, task: AnyTask) -> None:
         """Register *task*; a later one of the same name replaces it, as a later `def` does."""
@@ -140,7 +142,7 @@ class Tasks:
 
     def get(self, name: object) -> AnyTask | None:
         """Return the task of this name, None for a name that was never registered."""
-        return self.by_name.get(name) if isinstance(name, str) else None
+        return self.by_name.get(name) or self.hidden.get(name) if isinstance(name, str) else None
 
     def queues(self) -> tuple[str, ...]:
         """Return the queues that registered jobs name, in order of registration; default comes last."""
