@@ -19,11 +19,12 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from flask_prod.components.jobs.delivery import Fate, Orders, Source, SourceAway
-from flask_prod.components.jobs.processes import Board, Slot, die_with_parent
+from flask_prod.components.jobs.processes import AWAY, SERVING, STOPPING, Board, Slot, die_with_parent
 from flask_prod.components.jobs.worker import RECYCLED, attempt_token, new_worker_token
 
 from .berths import Berth, tell
 from .child import how
+from .lookout import Companion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,6 +81,11 @@ class Crew:
         self._trial, self._trial_ends = 0, 0.0
         self.aside: Callable[[], None] = lambda: None
         """Called about once a second until the stop: what one process of all does, such as schedules."""
+        self.lookout: Companion | None = None
+
+    def keep_beside(self, live: Callable[[Board], None]) -> None:
+        """Keep a process beside the workers that runs *live* with what all of them write down of themselves."""
+        self.lookout = Companion(live, self._board)
 
     def run(self, beat: float, grace: float, burst: bool = False) -> int:
         """Keep the workers running until told to stop, or until the queues are empty (burst); return its code."""
@@ -88,6 +94,9 @@ class Crew:
         self._listen()
         self._tick()
         while not self._over():
+            self._board.beat(self._stage())
+            if self.lookout is not None:
+                self.lookout.keep()
             self._hire()
             self._rest()
             self._bury()
@@ -96,6 +105,9 @@ class Crew:
                 self._tick()
         self._say_goodbye()
         return 0
+
+    def _stage(self) -> int:
+        return STOPPING if self._stops or self.restarting else AWAY if self._away else SERVING
 
     # Signals
 
@@ -190,6 +202,8 @@ class Crew:
             code = os.waitstatus_to_exitcode(status)
             if pid == self._trial:
                 self._judge(code)
+            if self.lookout is not None:
+                self.lookout.ended(pid, how(code))
             for child in self._children:
                 if child.pid == pid:
                     self._ended(child, code)
@@ -202,6 +216,7 @@ class Crew:
         if code not in (0, RECYCLED):
             logger.warning("Worker %s ended (%s)", pid, how(code))
             self._give_back(child, child.why or f"Its worker process ended: {how(code)}.")
+        child.slot.leave()
         child.failures = 0 if child.slot.jobs else child.failures + 1
         child.due = 0.0 if child.slot.jobs else time.monotonic() + _PAUSES[min(child.failures, len(_PAUSES)) - 1]
         child.done = self._burst and code == 0

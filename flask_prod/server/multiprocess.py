@@ -86,15 +86,22 @@ def _usable(folder: Path) -> Path | None:
 def _make(given: str | None) -> Path | None:
     """Make a directory of our own, hold its lock for as long as we or our children live, and remove old ones."""
     reason = f"{VARIABLE}={given} cannot be written" if given else "no metrics directory can be made"
+    folder = new_folder()
+    if folder is None:
+        logger.warning(_ONE_WORKER, reason, VARIABLE)
+    elif given:
+        logger.warning("%s; metrics are kept in %s instead.", reason, folder)
+    return folder
+
+
+def new_folder() -> Path | None:
+    """Make a directory in memory, or else in the temporary directory, that goes with this process."""
     for place in dict.fromkeys((SHARED_MEMORY, *_temporary())):
         with suppress(OSError):
             _remove_abandoned(place)
             folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
             _hold(folder)
-            if given:
-                logger.warning("%s; metrics are kept in %s instead.", reason, folder)
             return folder
-    logger.warning(_ONE_WORKER, reason, VARIABLE)
     return None
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from flask_prod.components.jobs.engine import Engine
     from flask_prod.components.jobs.processes import Board, Slot
     from flask_prod.components.jobs.worker import Limits
+    from flask_prod.components.metrics.face import AppMetrics
+    from flask_prod.core.kit import KitState
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,7 @@ def worker(context: click.Context, /, check: bool, **options: Any) -> None:
     if check:
         return
     _log_somewhere()
-    _count_with_the_web(app)
+    _count_where_it_is_seen(state_of(app), engine.settings.worker_port > 0)
     sys.exit(_work(app, engine, _Asked(**options)))
 
 
@@ -115,6 +117,7 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     from flask_prod.components.jobs.worker import Worker, worker_name
 
     from .crew import Crew
+    from .lookout import answering
 
     state = state_of(app)
     weights = _weights(engine, asked.queues)
@@ -138,6 +141,8 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     source = engine.backend.source(engine, name, tuple(weights))
     crew = Crew(source, tuple(weights), work, name, asked.processes or engine.settings.workers)
     crew.trial = _try
+    if engine.settings.worker_port:
+        crew.keep_beside(answering(state, (engine.settings.worker_bind, engine.settings.worker_port)))
     logger.info("Worker %s serves %s", os.getpid(), ", ".join(weights))
     clock = Clock(engine)
     crew.aside = clock.tick
@@ -145,6 +150,8 @@ def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     clock.close()
     logger.info("Worker %s has stopped", os.getpid())
     state.lifecycle.close(closing)
+    if crew.lookout is not None:
+        crew.lookout.end()  # the last of all: until now it says that this worker stops
     if crew.restarting:
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same command again
     return code
@@ -196,11 +203,22 @@ def _weights(engine: Engine, given: str | None) -> dict[str, int]:
     return weights
 
 
-def _count_with_the_web(app: Flask) -> None:
-    """Let what jobs count be seen by whoever scrapes the web processes on this host."""
-    contribution = state_of(app).contributions.get("metrics")
-    if contribution is not None:
-        contribution.handle.join()
+def _count_where_it_is_seen(state: KitState, own: bool) -> None:
+    """Let what jobs count be seen: on this worker's own port, else with the web processes of this host."""
+    from .multiprocess import VARIABLE, new_folder
+
+    contribution = state.contributions.get("metrics")
+    if contribution is None:
+        return
+    metrics: AppMetrics = contribution.handle
+    if not own:
+        metrics.join()
+        return
+    folder = None if VARIABLE in os.environ else new_folder()
+    if folder is not None:
+        metrics.keep_in(folder)
+    elif VARIABLE not in os.environ:
+        logger.warning("Metrics of jobs are not shown: mount a writable /dev/shm or /tmp, or set %s.", VARIABLE)
 
 
 def _log_somewhere() -> None:

@@ -46,6 +46,29 @@ class Word(Response):
         return () if environ["REQUEST_METHOD"] == "HEAD" else self._body
 
 
+class Words:
+    """Answers of one word, in the form that is asked for; without one it is plain text."""
+
+    def __init__(self) -> None:
+        self._ready: dict[tuple[str, str], Word] = {}
+
+    def say(self, word: str, form: str) -> Word:
+        """Return the answer."""
+        ready = self._ready.get((word, form))
+        if ready is None:
+            kind = form or TEXT
+            ready = Word(encoded({"status": word}, kind), 503 if word in _BAD else 200, TYPES[kind])
+            if len(self._ready) < _MOST_WORDS:
+                self._ready[word, form] = ready
+        return ready
+
+
+def form_of(environ: Mapping[str, Any]) -> str:
+    """Return the form that a request asks for, empty for none in particular."""
+    query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
+    return chosen(query, accept) if query or accept not in ("", "*/*") else ""
+
+
 class Probes:
     """Answers the probes of one application, before Flask is entered.
 
@@ -57,7 +80,7 @@ class Probes:
         self._gate = gate
         self._handle = handle
         self._path = path
-        self._words: dict[tuple[str, str], Word] = {}
+        self._word = Words().say
         self._below = len(path) + 1
         self._fixed: Mapping[str, tuple[str, Callable[[str, str], Response | None]]] = {
             path: ("health", self._health),
@@ -83,8 +106,7 @@ class Probes:
 
     def answer(self, path: str, environ: Mapping[str, Any]) -> Response | None:
         """Return the answer to a probe; None where there is nothing for this caller."""
-        query, accept = environ.get("QUERY_STRING", ""), environ.get("HTTP_ACCEPT", "")
-        form = chosen(query, accept) if query or accept not in ("", "*/*") else ""
+        form = form_of(environ)
         authorization = environ.get("HTTP_AUTHORIZATION", "")
         fixed = self._fixed.get(path)
         if fixed is not None:
@@ -153,16 +175,6 @@ class Probes:
         status = 503 if summary["status"] in _BAD else 200
         form = form or JSON
         return _sent(encoded(summary, form), status, TYPES[form])
-
-    def _word(self, word: str, form: str) -> Word:
-        """Return one word; without a form that was asked for it is plain text."""
-        ready = self._words.get((word, form))
-        if ready is None:
-            kind = form or TEXT
-            ready = Word(encoded({"status": word}, kind), 503 if word in _BAD else 200, TYPES[kind])
-            if len(self._words) < _MOST_WORDS:
-                self._words[word, form] = ready
-        return ready
 
     def _trusted(self, authorization: str) -> bool:
         return self._gate.admits(authorization)

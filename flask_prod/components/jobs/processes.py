@@ -9,6 +9,7 @@ import resource
 import signal
 import struct
 import sys
+import time
 
 _PR_SET_PDEATHSIG = 1
 
@@ -25,10 +26,14 @@ def die_with_parent(number: signal.Signals, parent: int) -> None:
         os.kill(os.getpid(), number)
 
 
-_ORDERS = struct.Struct("QQ")
-_SLOT = struct.Struct("QddQQd")
+_ORDERS = struct.Struct("Q")
+_WATCH = struct.Struct("dQ")
+_SLOT = struct.Struct("QddQQddd")
 _LEAF = 64
 """Bytes of a slot: no two processes write to the same line of the processor's cache."""
+
+STARTING, SERVING, AWAY, STOPPING = range(4)
+"""How a supervisor fares: AWAY is its source of jobs, and STOPPING goes on to its end."""
 
 
 class Board:
@@ -48,11 +53,23 @@ class Board:
 
     @closed.setter
     def closed(self, bits: int) -> None:
-        _ORDERS.pack_into(self._memory, 0, bits, 0)
+        _ORDERS.pack_into(self._memory, 0, bits)
+
+    def watch(self) -> tuple[float, int]:
+        """Return when the supervisor gave its last sign of life, in monotonic seconds, and how it fares."""
+        beat, stage = _WATCH.unpack_from(self._memory, _ORDERS.size)
+        return beat, stage
+
+    def beat(self, stage: int) -> None:
+        """Give the supervisor's sign of life."""
+        _WATCH.pack_into(self._memory, _ORDERS.size, time.monotonic(), stage)
 
 
 class Slot:
-    """What one child says of itself; times are `time.monotonic` seconds, which all processes share."""
+    """What one child says of itself; times are `time.monotonic` seconds, which all processes share.
+
+    `born` is when it was forked, 0 while nobody has the place, and `seen` its last sign of life between two jobs.
+    """
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
         self._memory = memory
@@ -63,23 +80,36 @@ class Slot:
         self.jobs = 0
         self.failed = 0
         self.busy = 0.0
+        self.born = 0.0
+        self.seen = 0.0
 
     def publish(self) -> None:
-        """Let the supervisor see what this child has noted."""
-        _SLOT.pack_into(
-            self._memory, self._offset, self.attempt, self.began, self.limit, self.jobs, self.failed, self.busy
-        )
+        """Let the supervisor see what this child has noted, and that it lives."""
+        self.seen = time.monotonic()
+        self._write()
 
     def look(self) -> None:
         """See what the child has published."""
         found = _SLOT.unpack_from(self._memory, self._offset)
-        self.attempt, self.began, self.limit, self.jobs, self.failed, self.busy = found
+        self.attempt, self.began, self.limit, self.jobs, self.failed, self.busy, self.born, self.seen = found
 
     def clear(self) -> None:
         """Begin anew, for another child."""
         self.attempt = self.jobs = self.failed = 0
-        self.began = self.limit = self.busy = 0.0
-        self.publish()
+        self.began = self.limit = self.busy = self.seen = 0.0
+        self.born = time.monotonic()
+        self._write()
+
+    def leave(self) -> None:
+        """Note that nobody has the place."""
+        self.born = self.began = 0.0
+        self._write()
+
+    def _write(self) -> None:
+        _SLOT.pack_into(
+            self._memory, self._offset,
+            self.attempt, self.began, self.limit, self.jobs, self.failed, self.busy, self.born, self.seen,
+        )  # fmt: skip
 
 
 def memory_held() -> int:

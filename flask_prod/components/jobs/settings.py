@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Annotated, ClassVar, Literal
 
 from msgspec import Meta
@@ -19,6 +20,10 @@ class JobsSettings(Section, frozen=True, kw_only=True):
     """Which queues are served by how many workers, and how long jobs and their traces live."""
 
     prefix: ClassVar[str] = "JOBS_"
+    keys: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "worker_port": ("WORKER_PORT",),
+        "worker_bind": ("WORKER_BIND",),
+    }
 
     queues: tuple[str, ...] = ()
     """The queues a worker serves, the most urgent first, or with weights (high:3, default:1); empty means each
@@ -35,6 +40,12 @@ class JobsSettings(Section, frozen=True, kw_only=True):
 
     max_crashes: Annotated[int, Meta(ge=1, le=100)] = 3
     """How many processes a job may cost before it is dead; a crash costs no retry."""
+
+    worker_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Where `flask prod worker` answers its own probes and shows its own metrics; 0 for nowhere."""
+
+    worker_bind: str = "0.0.0.0"  # noqa: S104  # probes and Prometheus call from elsewhere
+    """The address that WORKER_PORT listens on."""
 
     memory_limit: Size = 0
     """A worker process that holds more ends after its job, and another takes its place; 0 for no limit."""
@@ -83,7 +94,11 @@ class JobsSettings(Section, frozen=True, kw_only=True):
     """A job that waits in the outbox for longer makes the health check warn."""
 
     def problems(self) -> Iterator[str]:
-        """Yield queue names that could not be told from one another in Redis."""
+        """Yield queue names that could not be told from one another in Redis, and an address that is none."""
+        try:
+            ip_address(self.worker_bind)
+        except ValueError:
+            yield f"WORKER_BIND must be an address to listen on, such as 127.0.0.1, not {self.worker_bind!r}."
         try:
             weights_of(self.queues)
         except ValueError as error:

@@ -100,6 +100,7 @@ class Worker:
 
     def _next(self) -> tuple[Delivery | None, bool]:
         """Take a job or wait a moment for one; the second is True when all queues were seen to be empty."""
+        self._slot.publish()
         queues = self._open_queues()
         try:
             self._tell()
@@ -180,6 +181,7 @@ class Worker:
     def _insist(self, call: Callable[[], Any]) -> Any:
         """Call until the source answers; the supervisor ends a worker that is told to stop meanwhile."""
         while True:
+            self._slot.publish()  # who waits for the source is not stuck
             try:
                 return call()
             except SourceAway:

@@ -71,6 +71,7 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
             raise ConfigError([str(error)]) from error
         scrape = Scrape(metrics, settings, kit.emit)
         port = _own_port(settings, kit, scrape, place) if settings.port else None
+        metrics.page, metrics.port = scrape.serve, port
         steps = () if port else (Step(Stage.IDENTITY, scrape.answer, settings.path),)
         return Contribution(
             handle=metrics,

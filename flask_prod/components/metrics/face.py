@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, wraps
-from typing import Any, Protocol, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from flask import current_app, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -23,6 +24,11 @@ from .engine import UNTRACKED
 from .exposition import Exposition
 from .instruments import Instruments, Series
 from .store import FileValue, Locate
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIApplication
+
+    from .port import OwnPort
 
 ViewT = TypeVar("ViewT", bound=Callable[..., Any])
 
@@ -44,6 +50,9 @@ class AppMetrics:
         self._declarations = declarations
         self._exposition = Exposition(instruments)
         self._made: set[str] = set()
+        self.page: WSGIApplication | None = None
+        """Answers METRICS_PATH and nothing else; None where metrics are off."""
+        self.port: OwnPort | None = None
 
     def series(self, declared: Declared) -> Series:
         """Return this application's metric behind *declared*, making it on first use."""
@@ -55,6 +64,13 @@ class AppMetrics:
         """Count where the web processes of this service on this host do, when there are any: for a job worker."""
         if self.instruments.store.directory is None:
             self.instruments.store.follow(self._locate)
+
+    def keep_in(self, directory: Path) -> None:
+        """Count in a directory of this worker's own, which its own port shows: no other port of it is opened."""
+        if self.instruments.store.directory is None:
+            self.instruments.store.move(directory)
+        if self.port is not None:
+            self.port.wanted = False
 
     def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
         """Show what *read* returns in each living process, added up; asked every other second."""

@@ -46,10 +46,12 @@ class OwnPort:
         self._on_trouble = on_trouble
         self._server: _Server | None = None
         self._refused = 0
+        self.wanted = True
+        """False in processes whose numbers are shown elsewhere."""
 
     def take(self) -> None:
         """Listen, unless this process does already or another one leads."""
-        if self._server is not None or not self._leader.leads():
+        if self._server is not None or not self.wanted or not self._leader.leads():
             return
         try:
             server = _Server(self._address)

@@ -141,6 +141,11 @@ class FileStore:
         with self.lock:
             self._locate, self.moves = locate, True
 
+    def move(self, directory: Path) -> None:
+        """Keep values in *directory* from now on; those of this process come along."""
+        with self.lock:
+            self._go_to(directory)
+
     def after_fork(self) -> None:
         """Let go of what belongs to the parent; this process claims a slot when it first writes."""
         self.lock = RLock()
