@@ -18,6 +18,7 @@ from typing import Any
 from flask import Flask
 from msgspec.structs import replace
 
+from flask_prod.components.database.pools.views import PATH as POOLS
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.kit import KitState
 from flask_prod.core.settings import Section, ServiceSettings, Settings, Source, key_names, read_settings
@@ -29,6 +30,7 @@ from flask_prod.server.web_settings import ServerSettings
 
 from .calendar import calendar_of
 from .project import Project
+from .servers import DatabaseSizes, RedisSizes
 from .settings import DeploySettings
 
 NOWHERE = "/dev/null"
@@ -65,6 +67,9 @@ class Plan:
 
     rooms: frozenset[str]
     prepare: str
+    static: str = ""
+    """The path in front of static files, with a slash at its end; empty where there are none."""
+
     folder: str = "deploy"
     """Where the files lie, below the project's root."""
 
@@ -180,6 +185,35 @@ class Plan:
         jobs = self.deploy.most_worker_replicas * int(self.values.get("JOBS_WORKERS", 0)) * min(pool, 2)
         return math.ceil((web + jobs) * 1.1) + 10
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """All host names that the service answers to, the public one first."""
+        return tuple(dict.fromkeys((self.host, *self.service.allowed_hosts)))
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """The pages for operations beside health: whoever comes from outside shall not even find them."""
+        pools = (POOLS,) if "database" in self.rooms else ()
+        return (self.metrics, *pools) if "metrics" in self.rooms else pools
+
+    @property
+    def database(self) -> str:
+        """The name of the database, and of the role that owns it: no quotes needed in SQL."""
+        return self.name.replace("-", "_")
+
+    @cached_property
+    def database_sizes(self) -> DatabaseSizes:
+        """What the database server gets; ConfigError where its memory is too little for the connections."""
+        sizes = DatabaseSizes(self.deploy.database_memory, self.deploy.database_cpu, self.connections)
+        if problems := list(sizes.problems()):
+            raise ConfigError(problems)
+        return sizes
+
+    @property
+    def redis_sizes(self) -> RedisSizes:
+        """What the Redis server gets."""
+        return RedisSizes(self.deploy.redis_memory, self.deploy.redis_cpu)
+
 
 def read_plan(
     state: KitState, entry: str, flask_app: str, environment: str = "production", folder: str = "deploy"
@@ -210,6 +244,7 @@ def read_plan(
         values={key: value for kind in sections for key, value in _values(kind, sections[kind])},
         said=said,
         rooms=frozenset(state.contributions),
+        static=f"{state.app.static_url_path}/" if state.app.has_static_folder else "",
         prepare=_prepare(state.app, frozenset(state.contributions)),
         folder=folder,
         problems=problems,

@@ -1,0 +1,25 @@
+[% if "database" in plan.rooms %]
+[% set db = plan.database %]
+-- The role and the database of [= plan.name =]: run once by a superuser, who owns neither.
+--   psql -v password_file=/run/secrets/DATABASE_PASSWORD -f roles.sql
+-- Without the variable the password is read from where containers have it.
+\set ON_ERROR_STOP on
+\if :{?password_file}
+\else
+\set password_file /run/secrets/DATABASE_PASSWORD
+\endif
+\set password `cat :'password_file'`
+
+CREATE ROLE [= db =] LOGIN PASSWORD :'password';
+-- Whoever waits longer for a lock is told so, rather than held up with everybody behind: less than
+-- DATABASE_STATEMENT_TIMEOUT, and not in postgresql.conf, where pg_dump would have it as well.
+ALTER ROLE [= db =] SET lock_timeout = '10s';
+
+CREATE DATABASE [= db =] OWNER [= db =];
+REVOKE ALL ON DATABASE [= db =] FROM PUBLIC;
+
+\connect [= db =]
+REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+ALTER SCHEMA public OWNER TO [= db =];
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+[% endif %]
