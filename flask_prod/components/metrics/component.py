@@ -25,6 +25,7 @@ from .instruments import OVERFLOW, InstrumentMeter, Instruments
 from .place import Place
 from .port import PERIOD, OwnPort
 from .settings import MetricsSettings
+from .spent import Spent
 from .store import FileStore
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
 
         http = HttpMetrics(instruments, settings.buckets)
         _tell_versions(instruments, kit)
+        spent = Spent(instruments)
         instruments.own()
         events = InstrumentMeter(instruments).counter(
             "flask_prod_events_total",
@@ -84,10 +86,11 @@ class Metrics(Component[MetricsSettings, AppMetrics]):
             periodic=(
                 Periodic("metrics place", _OFTEN, place.publish),
                 Periodic("metrics samples", _OFTEN, metrics.sample),
+                Periodic("metrics spent", _OFTEN, spent.look),
                 *((Periodic("metrics port", PERIOD, port.take),) if port else ()),
             ),
-            after_fork=_both(store.after_fork, port.after_fork if port else None),
-            close=_both(port.close if port else None, store.close),
+            after_fork=_all(store.after_fork, spent.after_fork, port.after_fork if port else None),
+            close=_all(port.close if port else None, spent.look, store.close),
         )
 
 
@@ -149,9 +152,9 @@ def _overflowing(kit: Installed, limit: int, metric: str) -> None:
     kit.emit(Event("prod.metrics.overflow", message, severity="warning", fields={"metric": metric}))
 
 
-def _both(first: Callable[[], None] | None, second: Callable[[], None] | None) -> Callable[[], None]:
+def _all(*calls: Callable[[], None] | None) -> Callable[[], None]:
     def call() -> None:
-        for one in (first, second):
+        for one in calls:
             if one is not None:
                 one()
 
