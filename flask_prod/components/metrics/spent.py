@@ -1,7 +1,7 @@
 """What processes spend: processor time and garbage collections, added up over all and never falling.
 
-The sum of `process_cpu_seconds_total` over several processes is no counter: it falls with each that is replaced. Here
-a process adds what it has spent since it last looked, to a number that its successor goes on with.
+The sum of `process_cpu_seconds_total` over several processes is no counter: it falls with each that is replaced.
+Here a process adds what it has spent since it last looked, to a number that its successor goes on with.
 """
 
 from __future__ import annotations
