@@ -29,6 +29,7 @@ from flask_prod.server.sums import CLOSING, SurroundingsSettings
 from flask_prod.server.web_settings import ServerSettings
 
 from .calendar import calendar_of
+from .fargate import size_of
 from .project import Project
 from .servers import DatabaseSizes, RedisSizes
 from .settings import DeploySettings
@@ -150,6 +151,11 @@ class Plan:
     def project(self) -> Project:
         """What an image is built of."""
         return Project(self.root, self.entry, self.flask_app)
+
+    @property
+    def fargate(self) -> tuple[int, int]:
+        """The size of a task of ECS: units of CPU and megabytes."""
+        return size_of(self.deploy.cpu, self.deploy.memory)
 
     @property
     def uses_jobs(self) -> bool:
