@@ -6,6 +6,7 @@ are known by name only.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import re
 import shlex
@@ -219,6 +220,21 @@ class Plan:
     def redis_sizes(self) -> RedisSizes:
         """What the Redis server gets."""
         return RedisSizes(self.deploy.redis_memory, self.deploy.redis_cpu)
+
+    @property
+    def redis_rules(self) -> str:
+        """What the service's user may do on the Redis server, as an ACL: its own keys, and nothing that is dangerous.
+
+        INFO and CONFIG GET tell how durable the server is, which jobs and the outbox must know.
+        """
+        keys = f"~{self.service.service_name}:{self.environment}:*"
+        asked = "+info +config|get" if self.uses_jobs else ""
+        return f"{keys}{' ~rq:*' if self.uses_jobs else ''} &* +@all -@dangerous -@admin {asked}".strip()
+
+    @property
+    def traces(self) -> bool:
+        """Whether spans can be sent: the room needs its extra, and the image has what this environment has."""
+        return "tracing" in self.rooms and importlib.util.find_spec("opentelemetry.sdk") is not None
 
 
 def read_plan(
