@@ -82,6 +82,9 @@ class CounterPort(Protocol):
     def inc(self, *labels: str) -> None:
         """Add one to the series with these label values."""
 
+    def show(self, *labels: str) -> None:
+        """Show this series as zero before it is first counted: Prometheus takes no notice of a first one."""
+
 
 class GaugePort(Protocol):
     """A number that goes up and down."""
@@ -139,6 +142,9 @@ class NoMeter:
 
 class _Nothing:
     def inc(self, *labels: str) -> None:
+        return
+
+    def show(self, *labels: str) -> None:
         return
 
     def set(self, value: float, *labels: str) -> None:

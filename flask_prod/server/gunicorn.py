@@ -116,6 +116,7 @@ def post_fork(server: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     """In a worker that has loaded the application: start the kit's background work, and set its objects aside."""
     connections.watch(worker)
+    tls.show(worker, read_server_settings())
     budget.look(worker)
     _be_unready_when(worker.prod.draining)
     for lifecycle in alive():

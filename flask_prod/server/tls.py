@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+from flask_prod.core.certificate import CERTIFICATES, SERVED, end_of
+
 Factory: TypeAlias = Callable[[], ssl.SSLContext]
 
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
@@ -54,7 +56,7 @@ def problems(certificate: str, key: str) -> Iterator[str]:
 
 def warnings(settings: Asked) -> Iterator[str]:
     """Yield what is about to be wrong: a certificate near its end, or past it."""
-    ends = _ends(settings.tls_cert_file) if settings.tls_enabled else None
+    ends = ending(settings.tls_cert_file) if settings.tls_enabled else None
     if ends is None:
         return
     left = ends - time.time()
@@ -62,6 +64,15 @@ def warnings(settings: Asked) -> Iterator[str]:
         yield "The certificate in TLS_CERT_FILE has expired: clients refuse it."
     elif left < _SOON:
         yield f"The certificate in TLS_CERT_FILE expires in {left / 86400:.1f} days; SIGHUP takes up a new one."
+
+
+def show(worker: object, settings: Asked) -> None:
+    """Show when the certificate ends that a worker has just read, in the metrics of the application it serves."""
+    kit = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("prod")
+    contribution = kit.contributions.get("metrics") if kit is not None else None
+    ends = ending(settings.tls_cert_file) if settings.tls_enabled else None
+    if contribution is not None and contribution.meter is not None and ends is not None:
+        contribution.meter.gauge(*CERTIFICATES).set(ends, SERVED)
 
 
 def values(settings: Asked) -> dict[str, Any]:
@@ -108,9 +119,9 @@ def _unreadable(name: str, path: str) -> Iterator[str]:
         yield f"{name} {path!r} cannot be read: {error.strerror or type(error).__name__}."
 
 
-def _ends(path: str) -> float | None:
+def ending(path: str) -> float | None:
     """Return when the first certificate of a file ends; None where this Python does not say."""
     try:
-        return ssl.cert_time_to_seconds(ssl._ssl._test_decode_cert(path)["notAfter"])  # type: ignore[attr-defined]
+        return end_of(ssl._ssl._test_decode_cert(path))  # type: ignore[attr-defined]
     except Exception:
         return None

@@ -8,12 +8,14 @@ import signal
 import socket
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
 
 from flask_prod.server import tls
 from flask_prod.server.web_settings import ServerSettings
+from tests.apps import MakeApp
 from tests.servers import HOST, Gunicorn, wait_for
 
 MODULE = "python:flask_prod.server.gunicorn_conf"
@@ -144,3 +146,22 @@ def test_certificate_that_ends(authority: trustme.CA, tmp_path: Path) -> None:
     assert said(30) == []
     assert "expires in 3" in said(3.9)[0]
     assert "has expired" in said(-1)[0]
+
+
+def test_end_is_shown(make_app: MakeApp, authority: trustme.CA, tmp_path: Path) -> None:
+    """The metrics of the application that a worker serves say when the certificate ends; without https nothing."""
+    ends = datetime.datetime(2031, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
+    files = put(authority, tmp_path, not_after=ends)
+    app = make_app(only=("metrics",))
+    settings = ServerSettings(
+        tls_enabled=True, tls_cert_file=files["TLS_CERT_FILE"], tls_key_file=files["TLS_KEY_FILE"]
+    )
+    name = "flask_prod_certificate_expiry_timestamp_seconds"
+
+    tls.show(SimpleNamespace(wsgi=app), ServerSettings())
+    assert name not in app.test_client().get("/metrics").text
+    tls.show(SimpleNamespace(wsgi=app), settings)
+    tls.show(SimpleNamespace(wsgi=None), settings)  # another framework's application
+    (line,) = [one for one in app.test_client().get("/metrics").text.splitlines() if one.startswith(name)]
+    assert line.startswith(name + '{certificate="served"}')
+    assert float(line.split()[-1]) == ends.timestamp()

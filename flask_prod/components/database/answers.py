@@ -16,6 +16,8 @@ from flask_prod.core.ports import CounterPort
 RETRY_AFTER = 1
 """Seconds; a pool frees a connection, and a restarted server answers, within about this time."""
 
+REASONS = ("pool", "statement", "server", "locked", "readonly")
+
 _TRANSLATED = (PoolTimeout, OperationalError, InterfaceError, InternalError)
 _OBSERVED = {"server": "requests cannot reach it"}
 """What counts as a failure of the health check `database`; of the other reasons it is only asked."""
@@ -40,6 +42,8 @@ _MYSQL_READ_ONLY = 1290
 def translate_errors(app: Flask, counter: CounterPort) -> None:
     """Answer 503 and 504 where the application has no error handler of its own for these exceptions."""
     handlers = app.error_handler_spec[None][None]
+    for reason in REASONS:
+        counter.show(reason)
 
     def answer(error: Exception) -> Any:
         own = _own_handler(app, error, answer)

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 from flask import Flask
 
+from flask_prod.core.certificate import CERTIFICATES
 from flask_prod.core.component import Component, Contribution, Installed, Stage, Step
 from flask_prod.core.gate import Gate
 from flask_prod.core.kit import state_of
@@ -46,7 +47,7 @@ class Health(Component[HealthSettings, HealthHandle]):
     def install(self, app: Flask, settings: HealthSettings, kit: Installed) -> Contribution[HealthHandle]:
         """Build the engine and the probes of one application."""
         rule = Rule(settings.failures, settings.successes)
-        plans = _plans(kit, settings, self._face, _own(app, settings, kit.service.production))
+        plans = _plans(kit, settings, self._face, _own(app, settings, kit))
         engine = Engine(plans, asking(app.app_context, _cleaner(app)), settings.stale_after, rule)
         engine.tell(kit.emit, kit.meter)
         handle = HealthHandle(engine, kit.service)
@@ -77,8 +78,9 @@ def _background(app: Flask, settings: HealthSettings, kit: Installed, engine: En
     return Rounds(engine, board, signs, watchdog), watchdog
 
 
-def _own(app: Flask, settings: HealthSettings, production: bool) -> Mapping[str, Plan]:
+def _own(app: Flask, settings: HealthSettings, kit: Installed) -> Mapping[str, Plan]:
     """Return the checks that the settings ask for: of this host, and of external services."""
+    production, certificates = kit.service.production, kit.meter.gauge(*CERTIFICATES)
     free = (_DISK_FREE if production else 0.0) if settings.disk_free is None else settings.disk_free
     used = (_MEMORY_USED if production else 0.0) if settings.memory_used is None else settings.memory_used
     checks = []
@@ -93,7 +95,7 @@ def _own(app: Flask, settings: HealthSettings, production: bool) -> Mapping[str,
         return found
     from . import external
 
-    asked = external.plans(settings.checks, settings.timeout, settings.interval)
+    asked = external.plans(settings.checks, settings.timeout, settings.interval, certificates)
     return found | {one.check.name: one for one in asked}
 
 

@@ -6,14 +6,16 @@ What follows the `#` is ours and never sent: `critical`, `ready`, `timeout=`, `i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from flask_prod.core.component import Check, Finding
+from flask_prod.core.ports import GaugePort
 from flask_prod.core.values import SecretUrl, parse_duration
 
 from .names import is_name
-from .protocols import ASKS, Ask
+from .protocols import ASKS, CERTIFICATE_ENDS, Ask
 from .watch import Plan
 
 _OPTIONS = frozenset({"critical", "ready", "timeout", "interval", "group"})
@@ -51,7 +53,9 @@ def problems(urls: Iterable[NamedUrl]) -> Iterator[str]:
         yield from (f"HEALTH_CHECKS: {which} {words}" for words in _wrong(url.reveal()))
 
 
-def plans(urls: Iterable[NamedUrl], timeout: float, interval: float) -> Iterator[Plan]:
+def plans(
+    urls: Iterable[NamedUrl], timeout: float, interval: float, certificates: GaugePort | None = None
+) -> Iterator[Plan]:
     """Yield a check for each address; not critical unless it says so: others must not take this service down."""
     for url in urls:
         parts = urlsplit(url.reveal())
@@ -59,6 +63,8 @@ def plans(urls: Iterable[NamedUrl], timeout: float, interval: float) -> Iterator
         given = dict(options)
         limit = parse_duration(given["timeout"]) if "timeout" in given else timeout
         probe = Probe(ASKS[parts.scheme], parts, limit)
+        if certificates is not None:
+            probe.on_certificate = partial(_note, certificates, url.name)
         check = Check(url.name, probe, "critical" in given, "ready" in given, limit)
         kept = parse_duration(given["interval"]) if "interval" in given else interval
         groups = frozenset(value for name, value in options if name == "group")
@@ -72,16 +78,25 @@ class Probe:
         self._ask = ask
         self._url = url
         self._limit = limit
+        self.on_certificate: Callable[[float], None] | None = None
 
     def __call__(self) -> Finding:
-        """Ask."""
-        return self._ask(self._url, self._limit * _SHARE)
+        """Ask; told is when the certificate that was shown ends."""
+        found = self._ask(self._url, self._limit * _SHARE)
+        ends = found.data.get(CERTIFICATE_ENDS)
+        if self.on_certificate is not None and isinstance(ends, float):
+            self.on_certificate(ends)
+        return found
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Probe) and (other._url, other._limit) == (self._url, self._limit)
 
     def __hash__(self) -> int:
         return hash((self._url, self._limit))
+
+
+def _note(certificates: GaugePort, name: str, ends: float) -> None:
+    certificates.set(ends, name)
 
 
 def _wrong(address: str) -> Iterator[str]:

@@ -9,11 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from flask_prod.core.component import Check, Finding
+from flask_prod.core.memory import CGROUP, MEMBERSHIP, of_container
 
-CGROUP = Path("/sys/fs/cgroup")
 _MB = 1024 * 1024
-_NO_LIMIT = 1 << 60
-"""cgroup v1 writes a number of about this size where there is no limit."""
 
 
 def disk(paths: Sequence[Path], least: float) -> Check:
@@ -30,11 +28,11 @@ def disk(paths: Sequence[Path], least: float) -> Check:
     return Check("disk", probe, critical=False)
 
 
-def memory(most: float, cgroup: Path = CGROUP, membership: Path = Path("/proc/self/cgroup")) -> Check:
+def memory(most: float, cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> Check:
     """Return a check that warns when more than this share of the container's memory is in use."""
 
     def probe() -> Finding:
-        found = _of_cgroup(cgroup, membership)
+        found = of_container(cgroup, membership)
         if found is None:
             return Finding(detail="there is no limit")
         used, limit = found
@@ -72,42 +70,3 @@ def _write(folder: Path) -> None:
         file.flush()
         if os.pread(file.fileno(), 6, 0) != b"health":
             raise OSError(0, "what was written reads otherwise")
-
-
-def _of_cgroup(cgroup: Path, membership: Path) -> tuple[int, int] | None:
-    """Return bytes in use, without what the kernel can take back at once, and the limit; None if there is none."""
-    for folder, use, limit in _places(cgroup, membership):
-        most = _number(folder / limit)
-        used = _number(folder / use)
-        if most is not None and used is not None and 0 < most < _NO_LIMIT:
-            return max(0, used - _inactive(folder / "memory.stat")), most
-    return None
-
-
-def _places(cgroup: Path, membership: Path) -> Iterable[tuple[Path, str, str]]:
-    """Yield where version 2 and version 1 keep the figures, this process's own group before the root it sees."""
-    try:
-        lines = [line.split(":", 2) for line in membership.read_text().splitlines()]
-    except OSError:
-        lines = []
-    own = next((line[2] for line in lines if len(line) == 3 and line[0] == "0"), "/")
-    older = next((line[2] for line in lines if len(line) == 3 and "memory" in line[1].split(",")), "/")
-    for path in (own, "/"):
-        yield cgroup / path.lstrip("/"), "memory.current", "memory.max"
-    for path in (older, "/"):
-        yield cgroup / "memory" / path.lstrip("/"), "memory.usage_in_bytes", "memory.limit_in_bytes"
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _inactive(path: Path) -> int:
-    try:
-        pairs = (line.split() for line in path.read_text().splitlines())
-        return next((int(pair[1]) for pair in pairs if pair[0] in ("inactive_file", "total_inactive_file")), 0)
-    except (OSError, ValueError, IndexError):
-        return 0

@@ -15,10 +15,14 @@ from collections.abc import Callable, Mapping
 from typing import TypeAlias
 from urllib.parse import SplitResult, unquote
 
+from flask_prod.core.certificate import end_of
 from flask_prod.core.component import Finding
 
 from . import bson
 from .wire import Nonsense, Wire
+
+CERTIFICATE_ENDS = "certificate_ends"
+"""In the data of a finding: when the certificate that was shown ends, in seconds since 1970."""
 
 _SHORT = 16
 
@@ -33,10 +37,11 @@ def http_get(url: SplitResult, seconds: float) -> Finding:
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     try:
         connection.request("GET", target, headers={"User-Agent": "flask-prod-health", **_credentials(url)})
+        until = _until(_shown(connection.sock))  # an answer may close the connection
         answer = connection.getresponse()  # its status is the answer; nobody waits for a body
     finally:
         connection.close()
-    data = {"code": answer.status}
+    data = {"code": answer.status, **until}
     if answer.status < 300:
         return Finding(data=data)
     if answer.status < 400:
@@ -62,8 +67,8 @@ def clickhouse(url: SplitResult, seconds: float) -> Finding:
 
 def tcp(url: SplitResult, seconds: float) -> Finding:
     """Connect, by `tls://` with a certificate that holds; say nothing."""
-    Wire(url.hostname or "", url.port or 0, seconds, tls=url.scheme == "tls").close()
-    return Finding()
+    with Wire(url.hostname or "", url.port or 0, seconds, tls=url.scheme == "tls") as wire:
+        return Finding(data=_until(wire.certificate_ends))
 
 
 def dns(url: SplitResult, _seconds: float) -> Finding:
@@ -146,6 +151,14 @@ ASKS: Mapping[str, Ask] = {
     "mongodb": mongodb, "mongodbs": mongodb, "amqp": rabbitmq, "amqps": rabbitmq,
 }  # fmt: skip
 """Scheme of an address -> who asks it; a scheme that ends in s is the same by TLS."""
+
+
+def _shown(connection: object) -> float | None:
+    return end_of(connection.getpeercert()) if isinstance(connection, ssl.SSLSocket) else None
+
+
+def _until(ends: float | None) -> dict[str, float]:
+    return {} if ends is None else {CERTIFICATE_ENDS: ends}
 
 
 def _credentials(url: SplitResult) -> dict[str, str]:

@@ -7,6 +7,8 @@ import ssl
 from time import monotonic
 from typing import Self
 
+from flask_prod.core.certificate import end_of
+
 LARGEST = 64 * 1024
 """Bytes that an answer may have; those we ask for have a few hundred."""
 
@@ -29,6 +31,11 @@ class Wire:
         except BaseException:
             self._socket.close()
             raise
+
+    @property
+    def certificate_ends(self) -> float | None:
+        """When the other side's certificate ends; None without TLS."""
+        return end_of(self._socket.getpeercert()) if isinstance(self._socket, ssl.SSLSocket) else None
 
     def send(self, data: bytes) -> None:
         """Send all of it."""

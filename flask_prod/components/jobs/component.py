@@ -57,7 +57,8 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
 
         def start() -> None:
             if needed():
-                later.build()
+                engine = later.build()
+                engine.counts.show(engine.tasks)
                 backend.start()
 
         leader = Leader(run_dir(kit.service, app.root_path), "jobs-watch")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from .engine import Engine
     from .settings import JobsSettings
+    from .task import AnyTask
 
 _SECONDS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Bounds of durations and waits: from what is done at once to half an hour."""
@@ -75,7 +76,18 @@ class Counts:
         self.oldest = meter.gauge(
             "flask_prod_jobs_oldest_seconds", "Seconds that the oldest job on a queue has waited.", ("queue",)
         )
+        self.late = meter.gauge(
+            "flask_prod_jobs_schedule_late_seconds",
+            "Seconds that the next job of a schedule is overdue.",
+            ("schedule",),
+        )
         self.workers = meter.gauge("flask_prod_jobs_workers", "Living worker processes by state.", ("state",))
+
+    def show(self, tasks: Iterable[AnyTask]) -> None:
+        """Show what can happen to each job as zero, so that the first time is seen too."""
+        for task in tasks:
+            for counter in (self.started, self.finished, self.failed, self.retried, self.dead, self.recovered):
+                counter.show(task.options.queue, task.name)
 
     def begun(self, job: Job, queue: str) -> None:
         """Count the start of an attempt, and how long the job waited for it."""
@@ -96,7 +108,7 @@ class Counts:
 def set_gauges(engine: Engine) -> None:
     """Look at the queues and set the gauges; a Redis that is away leaves them as they were."""
     try:
-        states = overview(engine)
+        states, late = overview(engine), tuple(_lateness(engine))
     except Unavailable:
         return
     counts = engine.counts
@@ -106,6 +118,18 @@ def set_gauges(engine: Engine) -> None:
         counts.oldest.set(state.oldest, state.queue)
     for name in _WORKER_STATES:
         counts.workers.set(max((state.states.get(name, 0) for state in states), default=0), name)
+    for name, seconds in late:
+        counts.late.set(seconds, name)
+
+
+def _lateness(engine: Engine) -> Iterator[tuple[str, float]]:
+    """Yield how late each schedule is: the clock notes each slot that it has dispatched, or passed."""
+    schedules = engine.tasks.schedules()
+    known = engine.desk.keeper.slots() if schedules else {}
+    moment = time.time()
+    for schedule in schedules:
+        last = known.get(schedule.name)
+        yield schedule.name, 0.0 if last is None else max(0.0, moment - schedule.following(last))
 
 
 def finding(engine: Engine | Later) -> Finding:

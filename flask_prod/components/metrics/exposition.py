@@ -16,12 +16,14 @@ from prometheus_client import (
     Metric,
     ProcessCollector,
 )
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Exemplar
 
 from flask_prod.core.gate import Gate
+from flask_prod.core.memory import of_container, of_machine
 from flask_prod.core.peers import is_near
 
 from .instruments import Instruments
@@ -68,6 +70,7 @@ class Exposition:
 
     def _all(self) -> Iterator[Metric]:
         store = self._instruments.store
+        yield from memory()
         if not store.shared:
             yield from self._instruments.registry.collect()
             yield from REGISTRY.collect()
@@ -80,6 +83,18 @@ class Exposition:
         for collector in tuple(REGISTRY._collector_to_names):
             if collector not in spared and not hasattr(collector, "_labelnames"):
                 yield from collector.collect()
+
+
+def memory() -> Iterator[Metric]:
+    """Yield what the service uses of the memory that it may use: of its container, else of the machine."""
+    found = of_container() or of_machine()
+    if found is None:
+        return
+    used, limit = found
+    yield GaugeMetricFamily("flask_prod_memory_bytes", "Memory in use in the container, else the machine", used)
+    yield GaugeMetricFamily(
+        "flask_prod_memory_limit_bytes", "Memory that the container may use, else what the machine has", limit
+    )
 
 
 def merged(store: FileStore) -> Iterable[Metric]:

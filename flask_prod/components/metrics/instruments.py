@@ -214,6 +214,10 @@ class CounterSeries:
         """Add one to the series with these label values."""
         self._series.child(labels)._value.inc(1.0)
 
+    def show(self, *labels: str) -> None:
+        """Make the series with these label values, unless it is there."""
+        self._series.child(labels)
+
 
 class GaugeSeries:
     """The gauge that another room gets from its meter."""

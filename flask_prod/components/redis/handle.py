@@ -30,6 +30,9 @@ ResultT = TypeVar("ResultT")
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25)
 """Upper bounds in seconds: a call takes 0.1 ms on the same machine, and has 0.1 s at most."""
 
+_USUAL = ("ConnectionError", "TimeoutError")
+"""Failures that are shown as zero from the beginning."""
+
 _REST = 0.1
 """Seconds without a wait after one in vain: a request asks for limits, a cached page, a lock, and pays once."""
 
@@ -61,6 +64,9 @@ class RedisHandle:
         self._failures = meter.counter(
             "flask_prod_redis_failures_total", "Calls to Redis that failed.", ("error",)
         )
+        if self.configured:
+            for error in _USUAL:
+                self._failures.show(error)
         self.upkeep = Upkeep(meter, emit)
         self._lock = threading.Lock()
         self._clients: dict[str, Any] = {}

@@ -87,6 +87,7 @@ class PoolGauges:
                 self._show(purpose, pool)
 
     def _show(self, purpose: str, pool: CountingPool) -> None:
+        self._timeouts.show(purpose)
         used, idle = pool.used_and_idle()
         for state, value in (("used", used), ("idle", idle), ("max", pool.max_connections)):
             self._connections.set(float(value), purpose, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import http.client
 import socket
 import ssl
@@ -129,6 +130,36 @@ def test_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert ask(f"kafkas://localhost:{port}") == Finding(data={"apis": 4})
         with pytest.raises(ssl.SSLCertVerificationError):
             ask(f"tls://127.0.0.1:{port}")
+
+
+def test_end_of_a_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end of the certificate that https or tls shows is told, and set in the gauge by the check's name."""
+    authority = trustme.CA()
+    ends = datetime.datetime(2031, 5, 6, 7, 8, 9, tzinfo=datetime.UTC)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost", not_after=ends).configure_cert(context)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    told: list[tuple[float, tuple[str, ...]]] = []
+    with talker(saying(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"), context) as port:
+        addresses = [NamedUrl(f"{scheme}-proxy={scheme}://localhost:{port}") for scheme in ("https", "tls")]
+        found = [plan.check.probe() for plan in plans(addresses, 2, 5.0, Gauge(told))]
+
+    assert told == [(ends.timestamp(), ("https-proxy",)), (ends.timestamp(), ("tls-proxy",))]
+    assert found == [
+        Finding(data={"code": 200, "certificate_ends": ends.timestamp()}),
+        Finding(data={"certificate_ends": ends.timestamp()}),
+    ]
+
+
+class Gauge:
+    """Notes what it is set to."""
+
+    def __init__(self, told: list[tuple[float, tuple[str, ...]]]) -> None:
+        self._told = told
+
+    def set(self, value: float, *labels: str) -> None:
+        self._told.append((value, labels))
 
 
 def test_dns() -> None:

@@ -32,6 +32,7 @@ def everything(folder: Path) -> Flask:
         ALLOWED_ORIGINS=["https://shop.example"],
         ALLOWED_HOSTS=["shop.example"],
         SECURITY_CSP_REPORT_PATH="/csp",
+        JOBS_OUTBOX="always",
     )
     prod = ProdKit()
     prod.job(everything)  # where there is no job, there is nothing to count

@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY, Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from flask_prod import ConfigError
+from flask_prod.components.metrics import exposition
 from tests.apps import MakeApp
 
 ONLY = ("metrics",)
@@ -108,6 +109,18 @@ def test_names(make_app: MakeApp) -> None:
     text = make_app(only=ONLY).test_client().get("/metrics?name[]=flask_exporter_info").text
 
     assert [line.split("{")[0] for line in text.splitlines() if line[0] != "#"] == ["flask_exporter_info"]
+
+
+@pytest.mark.parametrize("container", [(300, 1000), None])
+def test_memory(make_app: MakeApp, monkeypatch: pytest.MonkeyPatch, container: tuple[int, int] | None) -> None:
+    """Use and limit of memory are the container's, and the machine's where there is no limit."""
+    monkeypatch.setattr(exposition, "of_container", lambda: container)
+    monkeypatch.setattr(exposition, "of_machine", lambda: (7000, 9000))
+    page = make_app(only=ONLY).test_client().get("/metrics").text
+    used, limit = container or (7000, 9000)
+
+    assert f"\nflask_prod_memory_bytes {used:.1f}\n" in page
+    assert f"\nflask_prod_memory_limit_bytes {limit:.1f}\n" in page
 
 
 def test_metrics_of_others(make_app: MakeApp) -> None:

@@ -45,6 +45,7 @@ class Pools:
     def equip(self, engine: Engine, role: str) -> None:
         """Count what happens to the connections of *engine*."""
         watch = self._watches[engine] = Watch(role, self._instruments)
+        self._instruments.timeouts.show(role)
         if isinstance(engine.pool, AdaptivePool):
             engine.pool.watcher = watch
         for name, change in (("connect", "opened"), ("close", "closed"), ("invalidate", "invalidated")):
