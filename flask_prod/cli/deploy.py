@@ -16,6 +16,8 @@ from flask.cli import ScriptInfo
 from flask_prod.deploy import TARGETS, Plan, Target, render
 from flask_prod.deploy.plan import read_plan
 
+from .deploy_ready import ready
+from .deploy_recover import drill, recover
 from .deploy_verify import verify
 from .group import load_state
 from .initial.change import Change, diff, write
@@ -34,7 +36,9 @@ def deploy() -> None:
       flask prod deploy init docker compose      an image, and a stack to try it in
       flask prod deploy init kubernetes --diff   what would be written
       flask prod deploy init all --check         fail where files are not current, for CI
+      flask prod deploy ready                    may this release be deployed here?
       flask prod deploy verify https://...       is what was deployed what was meant?
+      flask prod deploy drill                    how fast would the last backup be back?
     """
 
 
@@ -83,7 +87,8 @@ def init(
         _write(stale, root, yes=how == "yes")
 
 
-deploy.add_command(verify)
+for command in (ready, verify, drill, recover):
+    deploy.add_command(command)
 
 init.help = inspect.cleandoc(init.help or "").replace(
     "  {targets}", "\n".join(f"  {target.name:<12}{target.sentence}" for target in TARGETS.values())

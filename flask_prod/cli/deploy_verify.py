@@ -56,6 +56,7 @@ class Span(click.ParamType[float]):
 @click.option("--p95", type=Span(), default="1s", show_default=True, help="Load: 95 of 100 are answered within.")
 @click.option("--errors", type=click.FloatRange(0, 100), default=0.0, show_default=True, help="Load: percent.")
 @click.option("--jobs-timeout", type=Span(), default="15s", show_default=True, help="A job comes back within.")
+@click.option("--wait", type=Span(), default="0s", show_default=True, help="For a service that is just starting.")
 @click.option("--no-jobs", is_flag=True, help="Send no job: this place has no way to the queues.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of lines.")
 @click.pass_context
@@ -80,7 +81,12 @@ def verify(ctx: click.Context, /, url: str, as_json: bool, **options: Any) -> No
     limits = Limits(options["requests"], options["clients"], options["p95"], options["errors"] / 100)
     wanted = expected(state, values, caller, options)
     results = list(
-        shown(Verification(caller, wanted, limits, options["plain"], options["cert_days"]).results(), as_json)
+        shown(
+            Verification(
+                caller, wanted, limits, options["plain"], options["cert_days"], options["wait"]
+            ).results(),
+            as_json,
+        )
     )
     if as_json:
         click.echo(as_text({"url": url}, results))

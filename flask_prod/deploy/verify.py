@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ _STRANGER = "https://stranger.invalid"
 """An origin that nobody has."""
 
 _SHOWN = 5
+_PAUSE = 0.3
 _DAY = 86400.0
 _OLD_TLS = ("SSLv3", "TLSv1", "TLSv1.1")
 
@@ -57,6 +59,7 @@ class Verification:
     """The address by plain http, where people type it; port 80 of the same host if empty."""
 
     cert_days: float = 14.0
+    wait: float = 0.0
 
     def results(self) -> Iterator[Result]:
         """Yield what each check found; where nobody answers at all, the rest is not tried."""
@@ -89,9 +92,19 @@ class Verification:
         )
 
     def reached(self) -> str:
-        """Somebody answers."""
-        answer = self.caller.get(f"{self.expected.health}/live" if self.expected.health else "/")
-        return f"{self.caller.url} answered {answer.status} in {answer.seconds * 1000:.0f} ms"
+        """Somebody answers; one who is just starting is given `wait` seconds to get ready."""
+        path = f"{self.expected.health}/ready" if self.expected.health else "/"
+        end = time.monotonic() + self.wait
+        while True:
+            try:
+                answer = self.caller.get(path)
+            except (OSError, http.client.HTTPException):
+                if time.monotonic() > end:
+                    raise
+            else:
+                if answer.status < 500 or time.monotonic() > end:
+                    return f"{self.caller.url} answered {answer.status} in {answer.seconds * 1000:.0f} ms"
+            time.sleep(_PAUSE)
 
     def probe(self, name: str) -> str:
         """The probe answers 200."""

@@ -1,0 +1,10 @@
+#!/bin/sh
+# Backs up the database to BACKUP_URL, removes what BACKUP_KEEP lets go, and proves the backup by restoring it into a
+# scratch database. Ends with 1 when there is no whole backup at the end.
+#
+#   deploy/scripts/backup.sh
+set -eu
+
+export FLASK_APP="${FLASK_APP:-sample_app}"
+flask prod db backup
+flask prod db verify

@@ -1,0 +1,14 @@
+#!/bin/sh
+# Rehearses the way back and destroys nothing: the last backup goes into a scratch database, is compared, measured and
+# dropped. One line goes to drills.log, for the table of drills. Ends with 1 when the backup is not whole, too old, or
+# takes too long to come back.
+#
+#   deploy/scripts/drill.sh [OPTION of `flask prod deploy drill`]...
+set -eu
+
+export FLASK_APP="${FLASK_APP:-sample_app}"
+code=0
+said=$(flask prod deploy drill --rpo "${RPO:-26h}" "$@") || code=$?
+echo "$said"
+printf '%s | %s | exit %s\n' "$(date -u +%FT%TZ)" "$(echo "$said" | tail -n 1)" "$code" >>"${LOG:-drills.log}"
+exit "$code"

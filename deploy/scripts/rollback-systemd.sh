@@ -1,0 +1,25 @@
+#!/bin/sh
+# Back to the release that served before on this machine, or to another one; the result is verified. Ends with 1 when
+# that is refused or has not gone well. As root.
+#
+#   deploy/scripts/rollback-systemd.sh [VERSION]
+#
+# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
+# older code does not look at, it may be run all the same: FORCE=yes.
+set -eu
+
+base=${BASE:-/opt/shop}
+version=${1:-$(basename "$(readlink "$base/previous" || true)")}
+[ -n "$version" ] || { echo "No release has served before this one: name one of $base/releases." >&2; exit 1; }
+[ -x "$base/releases/$version/.venv/bin/flask" ] || { echo "There is no release in $base/releases/$version." >&2; exit 1; }
+
+if ! RELEASE=$version shop-flask prod db check; then
+  [ "${FORCE:-}" = yes ] || { echo "$version does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+fi
+
+before=$(readlink "$base/current")
+ln -sfn "releases/$version" "$base/current.new"
+mv -T "$base/current.new" "$base/current"
+ln -sfn "$before" "$base/previous"
+systemctl restart shop-web.service shop-worker.service
+shop-flask prod deploy verify http://127.0.0.1:8000 --host shop.example.com --version "$version" --wait 60s

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Back to an earlier image of the stack on this machine; the result is verified. Ends with 1 when that is refused or has
+# not gone well.
+#
+#   [= plan.folder =]/scripts/rollback-compose.sh TAG
+[% if plan.prepare %]
+#
+# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
+# older code does not look at, it may be run all the same: FORCE=yes.
+[% endif %]
+set -eu
+
+[ $# -eq 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 64; }
+tag=$1
+cd "$(dirname "$0")/../compose"
+# What the shell says wins over .env, which is changed when all has gone well.
+export TAG="$tag"
+
+[% if plan.prepare %]
+if ! docker compose run --rm --no-deps web flask prod db check; then
+  [ "${FORCE:-}" = yes ] || { echo "$tag does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+fi
+
+[% endif %]
+# Nothing else: an older `migrate` would not know the newer database, and keep all from starting.
+docker compose up --detach --wait --no-deps web[= " worker" if plan.uses_jobs =]
+docker compose exec -T web flask prod deploy verify http://127.0.0.1:[= plan.port =] --host [= plan.host =] --version "$tag"
+sed -i "s/^TAG=.*/TAG=$tag/" .env
