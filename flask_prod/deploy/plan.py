@@ -223,7 +223,7 @@ class Plan:
 
     @property
     def redis_rules(self) -> str:
-        """What the service's user may do on the Redis server, as an ACL: its own keys, and nothing that is dangerous.
+        """What the service may do on the Redis server, as rules of an ACL: its own keys, and nothing dangerous.
 
         INFO and CONFIG GET tell how durable the server is, which jobs and the outbox must know.
         """
