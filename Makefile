@@ -11,6 +11,13 @@ ARGS ?=
 # Test processes at a time; most tests wait for servers, so that three are good for two cores. JOBS=0 runs in one.
 JOBS ?= 3
 
+# Tests that compare milliseconds run after the others: two at a time where they wait, one where they are under load.
+# ARGS may choose tests of one kind only; without ARGS nothing is read but the files that have what is wanted.
+BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+CALMLY := -n $(if $(filter 0,$(JOBS)),0,2) --dist loadfile
+marked = $(if $(ARGS),$(ARGS),$$(grep -rl --include='test_*.py' 'mark[.]$(1)' tests))
+or_none := $(if $(ARGS),|| [ $$? -eq 5 ])
+
 EXTRAS_demo := embedded,sample
 EXTRAS_test := test,bench
 EXTRAS_lint := test,bench,lint,deploy
@@ -27,7 +34,8 @@ demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C 
 	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
 
 test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
-	$(BIN)/python -m pytest -m "not faults and not deploy" -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -m "not faults and not deploy and not alone" $(BESIDE) $(ARGS) $(or_none)
+	$(BIN)/python -m pytest -m "not faults and not deploy and alone" $(CALMLY) $(call marked,alone) $(or_none)
 
 test-lowest: $(VENV)-lowest/.test  ## the suite with the oldest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest -m "not faults and not deploy" $(ARGS)
@@ -47,7 +55,8 @@ bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, s
 	$(BIN)/python -m bench $(ARGS)
 
 faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run
-	$(BIN)/python -m pytest -m faults --timeout 900 $(ARGS)
+	$(BIN)/python -m pytest -m "faults and not alone" --timeout 900 $(BESIDE) $(call marked,faults) $(or_none)
+	$(BIN)/python -m pytest -m "faults and alone" --timeout 900 $(call marked,alone) $(or_none)
 
 drain-test: $(VENV)/.demo  ## a deploy of the sample shop, rehearsed: no request may be lost; ARGS="--rounds 5"
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export FLASK_APP=sample_app DATA_DIR="$$data" \

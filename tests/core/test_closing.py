@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from flask_prod.core.closing import Closing, closing_seconds, in_order
 from flask_prod.core.component import Contribution, Event, Periodic
 from flask_prod.core.lifecycle import Lifecycle
@@ -30,6 +32,7 @@ def test_order() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.alone
 def test_what_hangs_is_left_behind() -> None:
     """Each may use half of what is left: two that hang leave time for the others, and both are named."""
     released, calls = threading.Event(), list[str]()

@@ -61,6 +61,7 @@ def serve(gunicorn: StartGunicorn, port: int, backend: str) -> Gunicorn:
     return gunicorn("app:app", source=SHOP, config=config, env=env, ready="/health/live")
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("backend", ["redis", "tiered"])
 def test_t02_redis_is_swallowed(
     gunicorn: StartGunicorn, valkey: Valkey, fault_proxy: StartFaultProxy, backend: str

@@ -201,6 +201,7 @@ def test_t16_told_where_nobody_asks(well: Shop) -> None:
     assert len(well.lines("database")) == before + 2
 
 
+@pytest.mark.alone
 def test_t13_probes_under_black_holes(well: Shop) -> None:
     """Redis and database black-holed: live and ready answer 200 within 100 ms, and few calls reach either."""
     began = time.monotonic()
@@ -265,6 +266,7 @@ def test_nonsense_harms_no_other(well: Shop) -> None:
     wait_for(lambda: well.everywhere("ok", "broken"), 10)
 
 
+@pytest.mark.alone
 def test_exhausted_pool(well: Shop) -> None:
     """With every connection of a worker in use the probes answer at once, and no outage is told."""
     for _ in range(8):

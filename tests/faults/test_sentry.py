@@ -119,6 +119,7 @@ def refused() -> str:
         return f"http://public@{HOST}:{probe.getsockname()[1]}/1"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", in_time(["hang", "refuse", "429", "503", "reset"]))
 def test_t12_sentry_away(
     run: Run, http_sink: HttpSink, fault_proxy: StartFaultProxy, refused: str, fault: str

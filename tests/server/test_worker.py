@@ -300,6 +300,7 @@ def test_queues_in_order(shop: Shop) -> None:
     assert shop.redis.keys("*intermediate*") == []
 
 
+@pytest.mark.alone
 def test_waiting_on_the_second_queue(shop: Shop) -> None:
     """A job for the less urgent queue of an idle worker begins within half a second."""
     shop.start("--queues", "high,default")

@@ -41,6 +41,7 @@ def test_trap_09_redis_is_down(open_shop: OpenShop, closed_redis: str) -> None:
     wait_for(lambda: shop.visit("/healthz").text == "degraded", 5, "health's word for it")
 
 
+@pytest.mark.alone
 @pytest.mark.trap("while Redis hangs every request waits for many seconds, with the limiter's fallback on too")
 def test_trap_10_redis_hangs(open_shop: OpenShop, valkey: Valkey) -> None:
     """A Redis that does not answer costs the first request less than a second, and the next ones nothing."""

@@ -7,6 +7,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from flask_prod.components.alerts.board import Board
 from flask_prod.components.alerts.rate import Episode
 
@@ -46,6 +48,7 @@ def test_damaged(tmp_path: Path) -> None:
         assert list(episodes) == ["rate"]
 
 
+@pytest.mark.alone
 def test_nobody_waits(tmp_path: Path) -> None:
     """A process that hangs with the file locked holds nobody up for longer than a moment."""
     file = os.open(tmp_path / "alerts.json", os.O_CREAT | os.O_RDWR)

@@ -44,6 +44,7 @@ def test_apprise(http_sink: HttpSink) -> None:
     assert counted.results == ["sent"]
 
 
+@pytest.mark.alone
 def test_hanging_channel(http_sink: HttpSink) -> None:
     """A channel that hangs delays neither the sender, nor another channel, nor the end."""
     released, counted = threading.Event(), Counted()
@@ -112,6 +113,7 @@ def test_unknown_address(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.M
     assert counted.results == ["failed"]
 
 
+@pytest.mark.alone
 def test_given_up_at_the_end() -> None:
     """The end of the process does not wait for another attempt."""
     counted = Counted()

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
+
 from flask_prod.components.cache.absent import MISSING
 from flask_prod.components.cache.flights import Flights
 
@@ -47,6 +49,7 @@ def test_callers_at_once_compute_once() -> None:
     assert sorted(shared for _, shared in results) == [False] + [True] * 15
 
 
+@pytest.mark.alone
 def test_result_that_may_not_be_shared_is_shared_with_nobody() -> None:
     """When a result could not be stored, each caller computes one of its own, and later ones do not wait."""
     flights, slow = Flights(5), Slow(data=None)
@@ -144,6 +147,7 @@ def test_forgetting_reaches_every_ticket() -> None:
         assert list(flights._flights) == ["keys"]
 
 
+@pytest.mark.alone
 def test_refreshing_alone() -> None:
     """Of callers at once one computes; the others are told at once that somebody does."""
     flights, slow = Flights(5), Slow()

@@ -104,6 +104,7 @@ def test_threads_compute_once(loader: Loader) -> None:
     assert sorted(seen(loader)[1]) == ["coalesced"] * 15 + ["computed"]
 
 
+@pytest.mark.alone
 def test_stale_while_one_computes(loader: Loader) -> None:
     """After its end one caller computes an entry anew; the others have the old one without waiting."""
     work = Work(0.2)
@@ -259,6 +260,7 @@ def test_processes_with_redis_compute_once(redis_url: str) -> None:
     assert in_processes(4, lambda: Loader(redis_store(redis_url)[0], 5.0, counters), 0.4) == (1, {"made"})
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("backend", ["host", "redis"])
 def test_crashed_owner_blocks_nobody(tmp_path: Path, redis_url: str, backend: str) -> None:
     """When the process that computes is killed, another one computes: at once on a host, in 2 s with Redis."""
@@ -280,6 +282,7 @@ def test_crashed_owner_blocks_nobody(tmp_path: Path, redis_url: str, backend: st
     assert time.perf_counter() - began < (0.5 if backend == "host" else 2.6)
 
 
+@pytest.mark.alone
 def test_result_that_cannot_be_kept_holds_nobody_up(tmp_path: Path) -> None:
     """What may not be shared is computed by each caller, and nobody waits longer than once."""
     loader = Loader(host_store(tmp_path), 5.0, build_counters(NoMeter()))

@@ -348,6 +348,7 @@ def test_anonymous_visitors_share_what_reads_the_session(shop: tuple[Flask, Cach
     assert page.get() == page.get() == "visitor 1"
 
 
+@pytest.mark.alone
 def test_stream_is_untouched(shop: tuple[Flask, CacheFace], caplog: pytest.LogCaptureFixture) -> None:
     """A stream arrives in parts as it is made, and logs nothing (50)."""
     page = Page(*shop)

@@ -332,6 +332,7 @@ def test_clear_leaves_neighbours_alone(redis_url: str) -> None:
     their_handle.close()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("fault", ["pause", "kill"])
 def test_outage(valkey: Valkey, fault: str) -> None:
     """A frozen or dead Redis costs the first call 300 ms and the next none; the process goes on by itself (10)."""
@@ -387,6 +388,7 @@ def test_clear_during_an_outage_is_made_up_for(valkey: Valkey) -> None:
     handle.close()
 
 
+@pytest.mark.alone
 def test_many_threads_in_an_outage(valkey: Valkey) -> None:
     """Sixteen threads that meet a frozen Redis all go on within the time that one may take."""
     store, handle = redis_store(valkey.url)

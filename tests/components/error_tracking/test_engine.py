@@ -308,6 +308,7 @@ def test_storm(make_app: MakeApp, http_sink: HttpSink) -> None:
     assert 'flask_prod_error_reports_total{result="withheld"}' in page
 
 
+@pytest.mark.alone
 def test_full_queue_costs_nothing(shop: Flask, http_sink: HttpSink) -> None:
     """Once the queue is full a crash is not even serialised."""
     http_sink.mode = "hang"

@@ -71,6 +71,7 @@ def test_states() -> None:
     assert engine(plan(down), warn, plan(lambda: None, "fine")).look().state == "unhealthy"
 
 
+@pytest.mark.alone
 def test_parallel() -> None:
     """Ten checks of 0.1 s take little more than one of them."""
     slow = [plan(lambda: time.sleep(0.1), f"c{number}", timeout=2) for number in range(10)]
@@ -116,6 +117,7 @@ def test_single_flight(dependency: Dependency) -> None:
     assert dependency.asked == 1
 
 
+@pytest.mark.alone
 def test_hang(dependency: Dependency) -> None:
     """A check that hangs fails at its time limit, is asked no second time, holds nobody up, and harms no other."""
     whole = engine(plan(dependency, interval=0), plan(lambda: None, "other"))
@@ -157,6 +159,7 @@ def test_late_answer(dependency: Dependency) -> None:
     assert status(whole) == FAIL
 
 
+@pytest.mark.alone
 def test_hang_behind_a_result(dependency: Dependency) -> None:
     """While a check that was fine hangs, a probe waits 50 ms at most; after the time limit it reads failed."""
     whole = engine(plan(dependency, interval=0.01))

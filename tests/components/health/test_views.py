@@ -184,6 +184,7 @@ def test_starting(build: Build) -> None:
     assert (client.get("/health/ready").status_code, client.get("/health/ready").text) == (503, "starting")
 
 
+@pytest.mark.alone
 def test_live_with_everything_hanging(build: Build) -> None:
     """Liveness asks nobody: it answers at once while every check hangs."""
     app, face = build(HEALTH_TIMEOUT="200ms")
@@ -397,6 +398,7 @@ def test_stuck(build: Build) -> None:
     assert (client.get("/health/live").status_code, client.get("/health/live").text) == (503, "stuck")
 
 
+@pytest.mark.alone
 def test_memory_only(build: Build) -> None:
     """In the background a probe only reads memory: readiness answers at once while its check still hangs."""
     app, face = build(HEALTH_BACKGROUND=True, HEALTH_TIMEOUT="300ms", HEALTH_FAILURES=1)

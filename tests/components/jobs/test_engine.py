@@ -93,6 +93,7 @@ def timed_dispatch() -> float:
     return time.perf_counter() - began
 
 
+@pytest.mark.alone
 def test_redis_down(make_app: MakeApp, valkey: servers.Valkey) -> None:
     """Dispatch to a Redis that is not there fails within 250 ms, the first time and later."""
     with make_app(kit=prod, REDIS_URL=valkey.url).app_context():
@@ -102,6 +103,7 @@ def test_redis_down(make_app: MakeApp, valkey: servers.Valkey) -> None:
     assert max(times) < 0.25
 
 
+@pytest.mark.alone
 def test_redis_frozen(make_app: MakeApp, valkey: servers.Valkey) -> None:
     """Dispatch to a Redis that accepts connections and does not answer fails within 250 ms."""
     with make_app(kit=prod, REDIS_URL=valkey.url).app_context():
@@ -112,6 +114,7 @@ def test_redis_frozen(make_app: MakeApp, valkey: servers.Valkey) -> None:
     assert max(times) < 0.25
 
 
+@pytest.mark.alone
 def test_redis_behind_a_black_hole(
     make_app: MakeApp, valkey: servers.Valkey, fault_proxy: StartFaultProxy
 ) -> None:

@@ -251,6 +251,7 @@ def test_session_needs_the_outbox(app: Flask) -> None:
         add.within(object()).dispatch(1)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", ["refuse", "blackhole"])
 def test_fallback_takes_what_redis_does_not(
     make_app: MakeApp, valkey: Valkey, fault_proxy: StartFaultProxy, database_url: str, mode: str
@@ -274,6 +275,7 @@ def test_fallback_takes_what_redis_does_not(
     assert took < 0.25
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("mode", ["refuse", "blackhole"])
 def test_dispatch_without_outbox_fails_soon(
     make_app: MakeApp, valkey: Valkey, fault_proxy: StartFaultProxy, mode: str

@@ -73,6 +73,7 @@ def test_fallback_limits_of_the_library_spare_the_exempt(make_app: MakeApp) -> N
     assert [client.get("/free").status_code for _ in range(5)] == [200] * 5
 
 
+@pytest.mark.alone
 def test_a_frozen_server_costs_300_ms_once(make_app: MakeApp, valkey: Valkey) -> None:
     """Each request is answered in less than a second, the first three pay, the rest nothing; then it recovers."""
     _, client = shop(make_app, valkey.url, RATE_LIMIT_PUBLIC=1000)
@@ -89,6 +90,7 @@ def test_a_frozen_server_costs_300_ms_once(make_app: MakeApp, valkey: Valkey) ->
     wait_for(lambda: client.get("/").status_code == 200 and not handle.degraded, 5.0, "recovery")
 
 
+@pytest.mark.alone
 def test_the_two_stores_cost_one_wait_in_one_request(make_app: MakeApp, valkey: Valkey) -> None:
     """A view under our limit and the library's waits at most 300 ms on a frozen server."""
     _, client = shop(make_app, valkey.url)
@@ -115,6 +117,7 @@ def test_limits_are_shared_again_after_the_outage(make_app: MakeApp, valkey: Val
     wait_for(counted, 5.0, "a counter in Redis")
 
 
+@pytest.mark.alone
 def test_critical_views_fail_closed(make_app: MakeApp, valkey: Valkey) -> None:
     """Sign-in is refused rather than open while nobody can count; soon, with Retry-After, and only that view."""
     _, client = shop(make_app, valkey.url, RATE_LIMIT_PUBLIC=100)
@@ -159,6 +162,7 @@ def test_several_processes_divide_the_quota(make_app: MakeApp, monkeypatch: pyte
     assert [client.get("/").status_code for _ in range(12)] == [200] * 10 + [429] * 2
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "mode", ["blackhole", "blackhole down", "synhole", "reset", "cut 20", "corrupt 0.5", "throttle 1"]
 )
@@ -189,6 +193,7 @@ def test_out_of_memory_and_wrong_types(make_app: MakeApp, start_valkey: StartVal
     assert client.application.extensions["prod"].contributions["redis"].handle.degraded
 
 
+@pytest.mark.alone
 def test_threads_in_an_outage(make_app: MakeApp, valkey: Valkey) -> None:
     """Sixteen threads on a server that freezes under them: nobody fails, nobody waits long."""
     _, client = shop(make_app, valkey.url, RATE_LIMIT_PUBLIC=100_000)

@@ -57,6 +57,7 @@ def test_a_pipeline_keeps_errors_in_their_places(handle: RedisHandle) -> None:
         handle.pipeline([("GET", "list"), ("INCR", "list")])
 
 
+@pytest.mark.alone
 def test_a_request_of_many_commands_waits_once(valkey: Valkey) -> None:
     """With a frozen server ten commands in a row cost what one costs, and it is noticed within a second."""
     handle = handle_for(valkey.url)

@@ -91,6 +91,7 @@ def test_sentinel_in_order(make_handle: MakeHandle, sentinels: Sentinels) -> Non
     assert handle.client("jobs").set("jobs", 1)
 
 
+@pytest.mark.alone
 def test_sentinel_when_the_primary_dies(
     make_handle: MakeHandle, sentinels: Sentinels, events: list[Event]
 ) -> None:
@@ -135,6 +136,7 @@ def test_sentinel_demotion_without_a_word(make_handle: MakeHandle, sentinels: Se
     assert [works(handle) for _ in range(3)] == [False, True, True]
 
 
+@pytest.mark.alone
 def test_no_sentinel_answers(make_handle: MakeHandle) -> None:
     """With all sentinels away a start takes no second, and calls cost nothing afterwards."""
     hosts = ",".join(f"{HOST}:{free_port()}" for _ in range(3))
@@ -248,6 +250,7 @@ def _id(node: Valkey) -> str:
         return bytes(client.execute_command("CLUSTER MYID")).decode()
 
 
+@pytest.mark.alone
 def test_one_node_of_a_cluster_is_away(make_handle: MakeHandle, cluster: Cluster, events: list[Event]) -> None:
     """The keys of the others are served all the while; those of the dead one cost nothing after three calls."""
     handle = make_handle(cluster.url)
@@ -281,6 +284,7 @@ def test_one_node_of_a_cluster_is_away(make_handle: MakeHandle, cluster: Cluster
     assert f"node {HOST}:{dead.port}" in events[0].message
 
 
+@pytest.mark.alone
 def test_no_node_of_a_cluster_answers(make_handle: MakeHandle) -> None:
     """The application starts, and calls cost nothing."""
     handle = make_handle(f"redis+cluster://{HOST}:{free_port()},{HOST}:{free_port()}")

@@ -69,6 +69,7 @@ def get(handle: RedisHandle) -> tuple[float, bool]:
     return time.perf_counter() - began, True
 
 
+@pytest.mark.alone
 def test_a_frozen_server_costs_little_and_only_at_first(
     make_handle: MakeHandle, valkey: Valkey, witness: Witness
 ) -> None:
@@ -129,6 +130,7 @@ def test_a_restart_between_two_calls_is_not_noticed(make_handle: MakeHandle, val
     assert all(get(handle)[1] for _ in range(3))
 
 
+@pytest.mark.alone
 def test_nobody_there_at_the_start(make_handle: MakeHandle, witness: Witness) -> None:
     """Starting without a server takes less than 300 ms, and requests find the breaker open already."""
     handle = make_handle(f"redis://127.0.0.1:{free_port()}/0")
@@ -141,6 +143,7 @@ def test_nobody_there_at_the_start(make_handle: MakeHandle, witness: Witness) ->
     assert [event.name for event in witness.events] == ["prod.redis.degraded"]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "mode",
     [

@@ -140,6 +140,7 @@ def test_a_restart_is_not_noticed(make_client: MakeClient, valkey: Valkey, retri
     assert client.get("x") is None
 
 
+@pytest.mark.alone
 def test_a_late_answer_is_nobodys(make_client: MakeClient, valkey: Valkey) -> None:
     """After a timeout the connection is closed: the next one does not read the answer that comes late."""
     client = make_client(valkey.url, pool_size=1)
@@ -180,6 +181,7 @@ def test_an_answer_that_comes_with_the_next_command_is_nobodys(make_client: Make
     listener.close()
 
 
+@pytest.mark.alone
 def test_an_answer_byte_by_byte_has_an_end(make_client: MakeClient) -> None:
     """Each byte comes in time, the whole does not: it is given up after three times the limit."""
     listener = create_server(("127.0.0.1", 0))
@@ -258,6 +260,7 @@ def test_a_process_that_was_not_running_is_told_from_a_slow_redis(make_client: M
     assert kinds == [Starved, redis.TimeoutError]
 
 
+@pytest.mark.alone
 def test_an_answer_in_drops_has_an_end(
     make_client: MakeClient, valkey: Valkey, fault_proxy: StartFaultProxy
 ) -> None:
@@ -295,6 +298,7 @@ def test_threads_share_few_connections(make_client: MakeClient, valkey: Valkey) 
     assert len(client.client_list()) <= 3
 
 
+@pytest.mark.alone
 def test_a_waiting_thread_gets_the_connection_that_comes_back(make_client: MakeClient, redis_url: str) -> None:
     """With all connections in use a request waits for one; when none comes it fails in time."""
     pool = make_client(redis_url, pool_size=1, connect_timeout=0.5).connection_pool

@@ -164,6 +164,7 @@ def test_a_function_that_raises(
     assert "a listener's own function failed" in caplog.text
 
 
+@pytest.mark.alone
 def test_stopping_is_quick_and_silent(make_handle: MakeHandle, redis_url: str, ear: Ear) -> None:
     """Stopped, it ends without waiting for anything and calls nothing."""
     listener = make_handle(redis_url).listen("news", ear.hear, ear.lose)

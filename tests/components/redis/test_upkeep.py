@@ -90,6 +90,7 @@ def test_it_is_told_once(make_app: MakeApp, valkey: Valkey, capfd: pytest.Captur
     assert capfd.readouterr().out.count("keeps nothing over a restart") == 1
 
 
+@pytest.mark.alone
 def test_away_nothing_is_asked(make_app: MakeApp, valkey: Valkey) -> None:
     """While the server is left alone the background leaves it alone too."""
     handle = handle_of(make_app(only=("redis",), REDIS_URL=valkey.url))

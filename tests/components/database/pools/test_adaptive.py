@@ -80,6 +80,7 @@ def test_connection_that_comes_back_in_time_spares_a_new_one() -> None:
     assert pool.opened <= 2  # 1 unless this machine needed longer than the grace for two statements
 
 
+@pytest.mark.alone
 def test_nobody_waits_longer_than_the_time_limit() -> None:
     """At the bound a caller is refused in time, and told of."""
     pool = make(1, 1)

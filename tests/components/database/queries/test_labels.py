@@ -108,6 +108,7 @@ def test_any_text_has_a_keyword(statement: str) -> None:
     assert keyword(statement) == "OTHER" or keyword(statement).isalpha()
 
 
+@pytest.mark.alone
 def test_nonsense_takes_no_time() -> None:
     """What would keep a backtracking expression busy is done at once."""
     for part in ("/**/", "(", "--\n", "/*", ";", "-"):

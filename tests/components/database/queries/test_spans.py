@@ -114,6 +114,7 @@ def test_any_text_is_taken(statement: str, quotes: bool) -> None:
     describe(statement, quotes)
 
 
+@pytest.mark.alone
 def test_long_nonsense_takes_no_time() -> None:
     """A statement made to keep an expression busy is done within milliseconds."""
     for part in ("/**/", "(", "'", "$a$", "$", "--\n", "1.", '"', "FROM "):
