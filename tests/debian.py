@@ -35,8 +35,9 @@ def kept(config: pytest.Config) -> Path:
 def provide(names: Sequence[str], package: str, folder: Path, without: Sequence[str] | None = None) -> str:
     """Return the path of the program that has one of *names*, unpacking *package* below *folder* if need be.
 
-    The program in the package is called as the package. With *without* the packages that it depends on come too,
-    where the machine lacks them and their names do not begin with one of these. Raise Missing where that fails.
+    The program in the package is called as the package, or lies in its usr/bin by the first name. With *without*
+    the packages that it depends on come too, where the machine lacks them and their names do not begin with one
+    of these. Raise Missing where that fails.
     """
     found = next(filter(None, map(shutil.which, names)), None)
     unpacked = folder / package / "start"
@@ -48,7 +49,8 @@ def provide(names: Sequence[str], package: str, folder: Path, without: Sequence[
                 root.rename(folder / package)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise Missing(f"no {names[0]} on PATH, nor can apt-get bring {package}: {_reason(error)}") from error
-    return found or str(unpacked)
+    beside = unpacked.parent / "usr/bin" / names[0]  # promtool of the package prometheus, which needs no launcher
+    return found or str(beside if names[0] != package and beside.is_file() else unpacked)
 
 
 def _reason(error: Exception) -> str:

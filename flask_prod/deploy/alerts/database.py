@@ -103,7 +103,7 @@ def _refused(scope: Scope) -> Alert:
     return Alert(
         name="DatabaseRefuses",
         values=(f"sum by (job, reason) (rate({metric}{{{scope.web}}}[5m]) * 60)",),
-        limit=5,
+        limit=10,
         wait="2m",
         severity=CRITICAL,
         about="database",
@@ -114,11 +114,11 @@ def _refused(scope: Scope) -> Alert:
             "({{ $labels.reason }})."
         ),
         fires=Case(
-            series=refusing(6),
+            series=refusing(11),
             labels={"job": scope.name, "reason": "server"},
-            description="6 requests a minute are answered 503 or 504 because of the database (server).",
+            description="11 requests a minute are answered 503 or 504 because of the database (server).",
         ),
-        quiet=Case(series=refusing(4)),
+        quiet=Case(series=refusing(9)),
     )
 
 
@@ -184,7 +184,7 @@ def _backup_age(plan: Plan, scope: Scope) -> Alert:
         severity=WARNING,
         about="backups",
         page=_PAGE,
-        slow=True,
+        step="10m",
         summary=f"The last backup is older than {hours:g} hours",
         description="The last backup was made {{ $value | humanizeDuration }} ago.",
         fires=Case(

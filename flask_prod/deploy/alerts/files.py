@@ -9,18 +9,15 @@ from ..plan import Plan
 from .rule import Alert, Case
 from .topics import Topic, topics
 
-_INTERVALS = {False: "1m", True: "10m"}
-"""How far the values of a case lie apart: those of windows of days would be thousands otherwise."""
-
 
 def rule_files(plan: Plan) -> dict[str, str]:
     """Return the files that Prometheus loads, and their unit tests."""
     files = {}
     for topic in topics(plan):
         files[f"prometheus/rules/{topic.name}.yml"] = _document(_group(plan, topic))
-        for slow in sorted({alert.slow for alert in topic.alerts}):
-            name = f"{topic.name}-slow" if slow else topic.name
-            files[f"prometheus/tests/{name}.yml"] = _tests(plan, topic, slow=slow)
+        for step in sorted({alert.step for alert in topic.alerts}):
+            name = topic.name if step == "1m" else f"{topic.name}-{step}"
+            files[f"prometheus/tests/{name}.yml"] = _tests(plan, topic, step)
     return files
 
 
@@ -76,24 +73,23 @@ def _block(key: str, text: str) -> Iterator[str]:
     yield from (f"{indent}{line}" for line in text.splitlines())
 
 
-def _tests(plan: Plan, topic: Topic, *, slow: bool) -> str:
-    interval = _INTERVALS[slow]
+def _tests(plan: Plan, topic: Topic, step: str) -> str:
     lines = [
         "# Each alert fires in one test and is quiet in one, close to its limit: `promtool test rules *.yml`.",
         f"rule_files: [../rules/{topic.name}.yml]",
-        f"evaluation_interval: {interval}",
+        f"evaluation_interval: {step}",
         "tests:",
     ]
     for alert in topic.alerts:
-        if alert.slow == slow:
-            lines += _test(plan, alert, alert.fires, interval, fires=True)
-            lines += _test(plan, alert, alert.quiet, interval, fires=False)
+        if alert.step == step:
+            lines += _test(plan, alert, alert.fires, fires=True)
+            lines += _test(plan, alert, alert.quiet, fires=False)
     return "\n".join(lines) + "\n"
 
 
-def _test(plan: Plan, alert: Alert, case: Case, interval: str, *, fires: bool) -> Iterator[str]:
+def _test(plan: Plan, alert: Alert, case: Case, *, fires: bool) -> Iterator[str]:
     yield f"  - name: {alert.name} {'fires' if fires else 'is quiet'}"
-    yield f"    interval: {interval}"
+    yield f"    interval: {alert.step}"
     yield "    input_series:"
     for series, values in case.series.items():
         yield f"      - series: {_quoted(series)}"

@@ -50,7 +50,7 @@ def _failing(scope: Scope) -> Alert:
     def failed(count: int) -> Mapping[str, str]:
         labels = f'{scope.web}, queue="emails", exported_job="send"'
         return {
-            f"flask_prod_jobs_started_total{{{labels}}}": "0+100x60",
+            f"flask_prod_jobs_started_total{{{labels}}}": "0+200x60",
             f"flask_prod_jobs_failed_total{{{labels}}}": f"0+{count}x60",
         }
 
@@ -70,12 +70,12 @@ def _failing(scope: Scope) -> Alert:
             "the last 15 minutes."
         ),
         fires=Case(
-            series=failed(11),
+            series=failed(21),
             at="40m",
             labels={"queue": "emails"},
-            description="11% of the attempts at jobs of the queue emails failed in the last 15 minutes.",
+            description="10.5% of the attempts at jobs of the queue emails failed in the last 15 minutes.",
         ),
-        quiet=Case(series=failed(9), at="40m"),
+        quiet=Case(series=failed(19), at="40m"),
     )
 
 

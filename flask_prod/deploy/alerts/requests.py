@@ -146,12 +146,14 @@ class Burn:
     at: str
     """When its cases are looked at: after the long window and the wait."""
 
+    step: str
+
 
 BURNS = (
-    Burn("Fast", 14.4, "1h", "5m", "2m", CRITICAL, "2h"),
-    Burn("Quick", 6, "6h", "30m", "15m", CRITICAL, "8h"),
-    Burn("Slow", 3, "1d", "2h", "1h", WARNING, "30h"),
-    Burn("Creeping", 1, "3d", "6h", "3h", WARNING, "80h"),
+    Burn("Fast", 14.4, "1h", "5m", "2m", CRITICAL, "70m", "1m"),
+    Burn("Quick", 6, "6h", "30m", "15m", CRITICAL, "7h", "10m"),
+    Burn("Slow", 3, "1d", "2h", "1h", WARNING, "28h", "30m"),
+    Burn("Creeping", 1, "3d", "6h", "3h", WARNING, "76h", "30m"),
 )
 
 
@@ -166,7 +168,7 @@ def _burn(scope: Scope, slo: float, burn: Burn) -> Alert:
 
     def failing(share: float) -> Mapping[str, str]:
         failed = round(share * limit * 1_000_000)
-        return traffic(scope, 500, s200=1_000_000 - failed, s500=failed)
+        return traffic(scope, 160, s200=1_000_000 - failed, s500=failed)
 
     return Alert(
         name=f"ErrorBudgetBurn{burn.name}",
@@ -177,7 +179,7 @@ def _burn(scope: Scope, slo: float, burn: Burn) -> Alert:
         severity=burn.severity,
         about="availability",
         page=_PAGE,
-        slow=burn.long != "1h",
+        step=burn.step,
         summary=f"The error budget burns {burn.times:g} times as fast as it may",
         description=told,
         fires=Case(

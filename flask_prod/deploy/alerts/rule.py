@@ -11,7 +11,7 @@ CRITICAL, WARNING = "critical", "warning"
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Series as promtool writes them, a value a minute, and the moment at which the alert is looked at."""
+    """Series as promtool writes them, and the moment at which the alert is looked at."""
 
     series: Mapping[str, str]
     at: str = "30m"
@@ -43,8 +43,8 @@ class Alert:
     compare: str = ">"
     guard: str = ""
     wait: str = "0m"
-    slow: bool = False
-    """Whether its windows are days: its cases have a value every ten minutes."""
+    step: str = "1m"
+    """How far the values of its cases lie apart: those of windows of days would be thousands otherwise."""
 
     @property
     def expr(self) -> str:

@@ -36,7 +36,7 @@ def _failures(scope: Scope) -> Alert:
     return Alert(
         name="RedisFailures",
         values=(f"sum by (job, error) (rate({metric}{{{scope.all}}}[5m]) * 60)",),
-        limit=5,
+        limit=20,
         wait="5m",
         severity=WARNING,
         about="dependency",
@@ -44,11 +44,11 @@ def _failures(scope: Scope) -> Alert:
         summary="Calls to Redis fail",
         description="{{ $value | humanize }} calls a minute fail with {{ $labels.error }}.",
         fires=Case(
-            series=failing(6),
+            series=failing(21),
             labels={"job": scope.name, "error": "TimeoutError"},
-            description="6 calls a minute fail with TimeoutError.",
+            description="21 calls a minute fail with TimeoutError.",
         ),
-        quiet=Case(series=failing(4)),
+        quiet=Case(series=failing(19)),
     )
 
 
