@@ -9,8 +9,9 @@ from typing import Any
 from flask import Blueprint, abort, request
 from sqlalchemy import Row, delete, select, update
 from sqlalchemy.exc import IntegrityError
+from werkzeug.exceptions import HTTPException
 
-from .business import count_order, show_stock
+from .business import count_order, count_refusal, show_stock
 from .delivery import require_delivery
 from .extensions import prod
 from .fields import Fields, json_fields
@@ -29,6 +30,14 @@ def place_order(user: User, key: str | None, fields: Fields) -> tuple[Order, boo
     """
     address = fields.text("address", most=300)
     fields.check()
+    try:
+        return _place(user, key, address)
+    except HTTPException:
+        count_refusal()
+        raise
+
+
+def _place(user: User, key: str | None, address: str) -> tuple[Order, bool]:
     require_delivery(user, address)
 
     session, user_id = prod.db.session, user.id

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .alerts.files import rule_files
+from .dashboards import dashboard_files
 from .plan import Plan
 
 
 def files(plan: Plan) -> Mapping[str, str]:
     """Return path -> text."""
-    return rule_files(plan)
+    return {**rule_files(plan), **dashboard_files(plan)}

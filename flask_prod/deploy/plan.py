@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,6 +30,7 @@ from flask_prod.server.web_settings import ServerSettings
 
 from .calendar import calendar_of
 from .fargate import size_of
+from .own import Own, own_metrics
 from .project import Project
 from .servers import DatabaseSizes, RedisSizes
 from .settings import DeploySettings
@@ -72,8 +72,14 @@ class Plan:
     static: str = ""
     """The path in front of static files, with a slash at its end; empty where there are none."""
 
+    home: Path | None = None
+    """The folder of the application itself: `app.root_path`."""
+
     folder: str = "deploy"
     """Where the files lie, below the project's root."""
+
+    own_metrics: tuple[Own, ...] = ()
+    """The metrics that the application declares itself."""
 
     problems: Sequence[str] = ()
     """What is wrong with the settings; defaults stand in for those."""
@@ -143,15 +149,15 @@ class Plan:
         return (self.root / "gunicorn.conf.py").is_file()
 
     @property
-    def web(self) -> str:
-        """The web server's command, as a shell reads it."""
+    def web(self) -> Sequence[str]:
+        """The words of the web server's command."""
         conf = [] if self.own_gunicorn_conf else ["-c", "python:flask_prod.server.gunicorn_conf"]
-        return shlex.join(["gunicorn", *conf, self.entry])
+        return ["gunicorn", *conf, self.entry]
 
     @property
     def project(self) -> Project:
         """What an image is built of."""
-        return Project(self.root, self.entry, self.flask_app)
+        return Project(self.root, self.entry, self.flask_app, self.home or self.root)
 
     @property
     def fargate(self) -> tuple[int, int]:
@@ -268,7 +274,9 @@ def read_plan(
         rooms=frozenset(state.contributions),
         static=f"{state.app.static_url_path}/" if state.app.has_static_folder else "",
         prepare=_prepare(state.app, frozenset(state.contributions)),
+        home=Path(state.app.root_path),
         folder=folder,
+        own_metrics=own_metrics(state),
         problems=problems,
     )
 

@@ -178,14 +178,18 @@ def test_order_stands_without_redis(start_shop: StartShop) -> None:
 
 
 def test_orders_are_counted(start_shop: StartShop, redis_url: str) -> None:
-    """Orders, their value and what is left show in the metrics, over all workers."""
+    """Orders, their value, payments and what is left show in the metrics, over all workers."""
     shop = start_shop(REDIS_URL=redis_url)
-    order = shop.api("POST", "/checkout", token=shop.buyer(product=25, quantity=2)).json
+    buyer = shop.buyer(product=25, quantity=2)
+    order = shop.api("POST", "/checkout", token=buyer).json
+    assert shop.api("POST", "/checkout", token=buyer).status == 409
     left = shop.stock(25)
 
     metrics = shop.get("/metrics").text
 
     assert "shop_orders_total 1.0" in metrics
+    assert 'shop_payments_total{result="accepted"} 1.0' in metrics
+    assert 'shop_payments_total{result="refused"} 1.0' in metrics
     assert f"shop_order_value_euros_sum {order['total_cents'] / 100}" in metrics
     assert f'shop_stock_units{{product="{left["slug"]}"}} {left["stock"]}.0' in metrics
 
