@@ -1,0 +1,433 @@
+"""systemd's units: verified by its own programs, and each command run under the restrictions of its unit."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import os
+import re
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from flask_prod.deploy.calendar import calendar_of
+from tests.deploy.conftest import render
+from tests.deploy.tools import program, run
+from tests.servers import HOST, Gunicorn, Valkey, free_port, wait_for
+
+ROOT = Path(__file__).parents[2]
+CAGE = Path(__file__).with_name("cage.py")
+SECRET = "0123456789abcdef" * 4
+NUMBERS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+EXPOSURE = 1.1
+"""What `systemd-analyze security` gives the units, of 10; less is better."""
+
+BARE = """
+from flask import Flask
+from flask_prod import ProdKit
+
+app = Flask("notes")
+ProdKit(app, only=("health", "headers"))
+"""
+
+
+@pytest.fixture(scope="session")
+def units(rendered: Path) -> Path:
+    """Return the folder of the shop's units."""
+    return rendered / "systemd"
+
+
+def words(unit: Path, key: str) -> list[str]:
+    """Return the values of a key of a unit, in their order."""
+    return re.findall(rf"^{key}=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+def test_every_name_exists(units: Path) -> None:
+    """Each unit that another one names is there, or is systemd's own."""
+    known = {path.name for path in units.iterdir()} | {"network-online.target", "multi-user.target"}
+    known |= {"sockets.target", "timers.target"}
+    for unit in (path for path in units.iterdir() if path.suffix in (".service", ".socket", ".target", ".timer")):
+        for key in ("Requires", "Wants", "After", "Before", "PartOf", "WantedBy"):
+            assert set(" ".join(words(unit, key)).split()) <= known, unit.name
+
+
+def test_times_and_secrets(units: Path) -> None:
+    """The time to end is that of the settings, everywhere the same, and every secret is handed over as a file."""
+    web, worker = units / "shop-web.service", units / "shop-worker.service"
+    told = re.findall(r"^TERMINATION_GRACE=(.*)s$", (units / "shop.env").read_text(), re.MULTILINE)
+
+    assert words(web, "TimeoutStopSec") == words(worker, "TimeoutStopSec") == told == ["30"]
+    for unit in units.glob("*.service"):
+        assert "DATABASE_URL:/etc/shop/secrets/DATABASE_URL" in words(unit, "LoadCredential")
+        assert words(unit, "KillMode") in ([], ["mixed"])
+    assert "SECRET" not in (units / "shop.env").read_text().replace("secrets", "").upper().replace(
+        "NO SECRETS", ""
+    )
+
+
+def test_small_application(tmp_path: Path) -> None:
+    """An application without jobs and database gets a web server, and nothing that it has no use for."""
+    (tmp_path / "notes.py").write_text(BARE)
+
+    render("systemd", "scripts", to=tmp_path / "deploy", app="notes", cwd=tmp_path)
+
+    made = {path.name for path in (tmp_path / "deploy" / "systemd").iterdir()}
+    assert made == {
+        "notes-web.service", "notes-web.socket", "notes.target", "notes.env", "notes-flask", "logrotate.d",
+        "sysusers.d", "tmpfiles.d",
+    }  # fmt: skip
+    scripts = tmp_path / "deploy" / "scripts"
+    assert not (scripts / "backup.sh").exists()
+    for script in scripts.glob("*.sh"):
+        assert "db check" not in script.read_text()
+        assert "worker.service" not in script.read_text()
+
+
+@pytest.fixture(scope="session")
+def installed(units: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the units whose programs are somewhere else and exist."""
+    folder = tmp_path_factory.mktemp("units")
+    for release in ("current", "releases/i", "releases/test"):
+        (folder / "opt" / release / ".venv" / "bin").mkdir(parents=True)
+        for name in ("flask", "gunicorn"):
+            path = folder / "opt" / release / ".venv" / "bin" / name
+            path.write_text("#!/bin/sh\n")
+            path.chmod(0o755)
+    for unit in units.iterdir():
+        if unit.suffix in (".service", ".socket", ".target", ".timer"):
+            (folder / unit.name).write_text(unit.read_text().replace("/opt/shop/", f"{folder}/opt/"))
+    return folder
+
+
+@pytest.mark.deploy
+def test_verified(installed: Path, pytestconfig: pytest.Config) -> None:
+    """systemd has nothing to say of the units: it exits with 0 also for keys that it does not know."""
+    analyze = program("systemd-analyze", pytestconfig)
+    names = sorted(path for path in installed.iterdir() if path.is_file())
+
+    done = run(analyze, "verify", "--man=no", *names)
+
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
+@pytest.mark.deploy
+def test_exposure(units: Path, pytestconfig: pytest.Config) -> None:
+    """No unit is more exposed than all of them are now."""
+    analyze = program("systemd-analyze", pytestconfig)
+    for unit in units.glob("*.service"):
+        limit = f"--threshold={EXPOSURE * 10:.0f}"
+        done = run(analyze, "security", "--offline=true", "--no-pager", limit, unit)
+        assert done.returncode == 0, done.stdout.splitlines()[-1]
+
+
+@pytest.mark.deploy
+def test_calendar(pytestconfig: pytest.Config) -> None:
+    """systemd understands every schedule that cron does, and means the same by it."""
+    analyze = program("systemd-analyze", pytestconfig)
+    schedules = ("15 2 * * *", "*/20 1-5 * * 1-5", "0 0,12 1 */2 *", "30 4 1,15 * 5", "5 4 * * sun", "@daily")
+    for schedule in schedules:
+        for moment in calendar_of(schedule):
+            done = run(analyze, "calendar", moment)
+            assert done.returncode == 0, (schedule, moment, done.stderr)
+
+
+@cache
+def allowed(analyze: str) -> tuple[int, ...]:
+    """Return the numbers of the system calls that the units allow; skip where numbers are not known."""
+    if not NUMBERS.is_file() or os.uname().machine != "x86_64":
+        return ()
+    numbers = dict(re.findall(r"#define __NR_(\w+) (\d+)", NUMBERS.read_text()))
+
+    def expand(name: str) -> set[str]:
+        found: set[str] = set()
+        for line in run(analyze, "syscall-filter", name).stdout.splitlines()[1:]:
+            word = line.strip()
+            if word.startswith("@"):
+                found |= expand(word)
+            elif word and not word.startswith("#"):
+                found.add(word)
+        return found
+
+    calls = expand("@system-service") - expand("@privileged") - expand("@resources")
+    return tuple(int(numbers[call]) for call in sorted(calls) if call in numbers)
+
+
+@dataclass
+class Machine:
+    """A machine on which the shop is installed, as far as its units know."""
+
+    units: Path
+    root: Path
+    calls: Sequence[int]
+    port: int
+
+    def environment(self, unit: str) -> dict[str, str]:
+        """Return what systemd would put into the environment of a unit."""
+        env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TMPDIR": str(self.root / "tmp")}
+        env |= {"CREDENTIALS_DIRECTORY": str(self.root / "secrets")}
+        env |= dict(line.split("=", 1) for line in words(self.units / unit, "Environment"))
+        for line in (self.units / "shop.env").read_text().splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.split("=", 1)
+                env[name] = value.strip('"').replace("/run/shop", str(self.root / "run"))
+        env["SECRETS_DIR"] = env["SECRETS_DIR"].replace("%d", str(self.root / "secrets"))
+        # Where this machine differs: no second of a test is for a balancer, and the shop has mails in a folder.
+        own = {"PORT": str(self.port), "DRAIN_SECONDS": "0.5", "DATA_DIR": str(self.root / "state")}
+        return {**env, **own, "ENV_FILE": os.devnull, "CONFIG_DIR": str(ROOT / "sample_app" / "config")}
+
+    def commands(self, unit: str) -> list[list[str]]:
+        """Return the commands of a unit, as systemd would split them, with the programs of this environment."""
+        found = []
+        for line in words(self.units / unit, "ExecStart"):
+            first, *rest = shlex.split(line.replace("%%", "%"))
+            found.append([str(Path(sys.executable).parent / Path(first).name), *rest])
+        return found
+
+    def caged(self, command: Sequence[str], socket_number: int | None = None) -> list[str]:
+        """Return the command under the restrictions of the units."""
+        wanted: dict[str, object] = {"unexecutable": True, "calls": self.calls}
+        if os.geteuid() == 0:
+            wanted["writable"] = [str(self.root), "/dev/shm"]
+        if socket_number is not None:
+            wanted["socket"] = socket_number
+        return [sys.executable, str(CAGE), json.dumps(wanted), *command]
+
+
+@pytest.fixture(scope="module")
+def machine(
+    units: Path, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Machine]:
+    """Install the shop: folders, secrets, and a Valkey."""
+    root = tmp_path_factory.mktemp("machine")
+    for name in ("secrets", "state", "run", "tmp", "backups"):
+        (root / name).mkdir(mode=0o700)
+    with Valkey() as valkey:
+        given = {
+            "DATABASE_URL": f"sqlite:///{root / 'state' / 'shop.db'}", "REDIS_URL": valkey.url,
+            "SENTRY_DSN": "", "BACKUP_URL": str(root / "backups"),
+        }  # fmt: skip
+        for line in words(units / "shop-web.service", "LoadCredential"):
+            name = line.partition(":")[0]
+            (root / "secrets" / name).write_text(given.get(name, secrets.token_urlsafe(32)))
+        yield Machine(units, root, allowed(program("systemd-analyze", pytestconfig)), free_port())
+
+
+@pytest.fixture(scope="module")
+def prepared(machine: Machine) -> Machine:
+    """Run the unit of migrations."""
+    _run_once(machine, "shop-migrate@.service")
+    return machine
+
+
+@pytest.mark.deploy
+def test_web(prepared: Machine) -> None:
+    """The web server says that it listens, serves, and is replaced without a refused or lost request."""
+    machine, unit = prepared, "shop-web.service"
+    notified = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notified.bind(str(machine.root / "notify"))
+    notified.settimeout(30)
+    env = {**machine.environment(unit), "NOTIFY_SOCKET": str(machine.root / "notify")}
+    (command,) = machine.commands(unit)
+    grace = float(words(machine.units / unit, "TimeoutStopSec")[0])
+    with ExitStack() as stack:
+        stack.enter_context(closing(notified))
+        listener = stack.enter_context(closing(socket.create_server((HOST, machine.port), backlog=2048)))
+        listener.set_inheritable(True)
+        first = _start(stack, machine, command, env, listener)
+        assert b"READY=1" in notified.recv(1000)
+        statuses: list[int] = []
+        end = threading.Event()
+        clients = [threading.Thread(target=_ask, args=(machine.port, end, statuses)) for _ in range(2)]
+        wait_for(lambda: _status(machine.port, "/health/ready") == 200, 30, "readiness")
+        for client in clients:
+            client.start()
+        wait_for(lambda: len(statuses) > 20, 20, "requests")
+        began = time.monotonic()
+        first.send_signal(signal.SIGTERM)
+        code = first.wait(grace)
+        took = time.monotonic() - began
+        served = len(statuses)
+        second = _start(stack, machine, command, env, listener)
+        wait_for(lambda: len(statuses) > served + 20, 30, "requests to the successor")
+        end.set()
+        for client in clients:
+            client.join(30)
+        second.send_signal(signal.SIGTERM)
+        assert second.wait(grace) == 0
+
+    assert code == 0
+    assert took < grace
+    assert set(statuses) == {200}
+
+
+@pytest.mark.deploy
+def test_worker(prepared: Machine) -> None:
+    """The worker does a job that comes through its queues, and ends in time with exit code 0."""
+    machine, unit = prepared, "shop-worker.service"
+    env = machine.environment(unit)
+    with ExitStack() as stack:
+        worker = _start(stack, machine, machine.commands(unit)[0], env)
+        ping = [str(Path(sys.executable).parent / "flask"), "prod", "jobs", "ping", "--timeout", "30"]
+        done = subprocess.run(ping, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        worker.send_signal(signal.SIGTERM)
+        code = worker.wait(float(words(machine.units / unit, "TimeoutStopSec")[0]))
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "emails in" in done.stdout
+    assert code == 0
+
+
+@pytest.mark.deploy
+def test_backup(prepared: Machine) -> None:
+    """The nightly backup is made and proved."""
+    said = _run_once(prepared, "shop-backup.service")
+
+    assert "is whole" in said
+    assert list((prepared.root / "backups").glob("*.backup"))
+
+
+@pytest.mark.deploy
+def test_ready_for_production(prepared: Machine) -> None:
+    """`flask prod check` has nothing to say of what these files configure."""
+    command = [str(Path(sys.executable).parent / "flask"), "prod", "check"]
+    env = prepared.environment("shop-web.service") | {"DRAIN_SECONDS": "5"}
+    env["SENTRY_DSN"] = "https://0123456789abcdef@errors.example.com/1"
+    env["REDIS_URL"] = f"rediss://:{secrets.token_urlsafe(32)}@cache.internal:6379/0"
+    env["DATABASE_URL"] = (
+        f"postgresql+psycopg://shop:{secrets.token_urlsafe(32)}@db.internal/shop?sslmode=verify-full"
+    )
+
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.deploy
+def test_rotation(units: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    """logrotate turns the file under a running server: not a line is lost, and the new file is written at once."""
+    rotate = program("logrotate", pytestconfig)
+    log = tmp_path / "log" / "shop.log"
+    log.parent.mkdir(mode=0o750)
+    env = {
+        "ENVIRONMENT": "production",
+        "SECURITY_FORCE_HTTPS": "0",
+        "LOG_OUTPUT": str(log),
+        "RATE_LIMIT_ENABLED": "0",
+    }
+    env |= {
+        "SECRET_KEY": SECRET,
+        "RUN_DIR": str(tmp_path / "run"),
+        "ENV_FILE": os.devnull,
+        "SECRETS_DIR": os.devnull,
+    }
+    app = "tests.deploy.served:create_app()"
+    kit = "python:flask_prod.server.gunicorn_conf"
+    with Gunicorn(app, config=kit, args=["-w", "2"], env=env, ready="/health/live") as service:
+        config = _for_this_machine(units / "logrotate.d" / "shop", log.parent, service.pid)
+        (tmp_path / "shop").write_text(config)
+        said = run(rotate, "-d", tmp_path / "shop")
+        assert said.returncode == 0, said.stderr
+        assert "error" not in said.stderr.lower(), said.stderr
+
+        asked: list[int] = []
+        end = threading.Event()
+        client = threading.Thread(target=_ask, args=(service.port, end, asked, "/greeting"))
+        client.start()
+        for turn in range(2):
+            before = len(asked)
+            wait_for(lambda before=before: len(asked) > before + 30, 20, "requests")  # type: ignore[misc]
+            done = run(rotate, "--force", "--state", tmp_path / "state", tmp_path / "shop")
+            assert done.returncode == 0, done.stderr
+            wait_for(lambda: log.exists() and log.stat().st_size > 0, 5, "lines in the new file")
+            time.sleep(1.1 * (turn == 0))  # names of turned files have seconds
+        end.set()
+        client.join(10)
+        wait_for(lambda: _lines(log.parent) >= len(asked), 5, "the last lines")
+
+    assert len(list(log.parent.iterdir())) == 3
+    assert _lines(log.parent) == len(asked)
+    assert len(list(log.parent.glob("*.gz"))) == 1
+
+
+def _for_this_machine(config: Path, folder: Path, pid: int) -> str:
+    """Return logrotate's file with the folder, the user and the way to send a signal that this machine has."""
+    text = config.read_text().replace("/var/log/shop", str(folder)).replace("shop shop", "root root")
+    if os.geteuid() != 0:
+        text = re.sub(r"^ +su .*\n", "", text, flags=re.MULTILINE).replace("create 0640 root root", "create 0640")
+    way = "systemctl kill --kill-whom=main --signal=SIGUSR1 shop-web.service 2>/dev/null || true"
+    assert way in text
+    return text.replace(way, f"kill -USR1 {pid}")
+
+
+def _lines(folder: Path) -> int:
+    """Return how many answered requests all log files tell of, the compressed too."""
+    found = 0
+    for path in folder.iterdir():
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        found += sum(json.loads(line).get("path") == "/greeting" for line in raw.splitlines())
+    return found
+
+
+def _run_once(machine: Machine, unit: str) -> str:
+    said = ""
+    for command in machine.commands(unit):
+        env = machine.environment(unit)
+        done = subprocess.run(
+            machine.caged(command), env=env, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        said += done.stdout
+    return said
+
+
+def _start(
+    stack: ExitStack, machine: Machine, command: Sequence[str], env: Mapping[str, str],
+    listener: socket.socket | None = None,
+) -> subprocess.Popen[bytes]:  # fmt: skip
+    """Start a service, which is gone at the end of the test whatever happens."""
+    number = listener.fileno() if listener is not None else None
+    said = stack.enter_context((machine.root / "tmp" / "said").open("ab"))
+    process = subprocess.Popen(
+        machine.caged(command, number), env=env, cwd=ROOT, pass_fds=() if number is None else (number,),
+        stdout=said, stderr=said, start_new_session=True,
+    )  # fmt: skip
+
+    def end() -> None:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    stack.callback(end)
+    return process
+
+
+def _status(port: int, path: str) -> int:
+    headers = {"Host": "shop.example.com", "X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+    connection = http.client.HTTPConnection(HOST, port, timeout=40)
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
+
+
+def _ask(port: int, end: threading.Event, statuses: list[int], path: str = "/health/live") -> None:
+    while not end.is_set():
+        statuses.append(_status(port, path))
