@@ -3,7 +3,7 @@
 #
 #   release.sh deploy ENVIRONMENT IMAGE VERSION     migrate, then the services; waits until they are healthy
 #   release.sh back ENVIRONMENT IMAGE VERSION       the services alone: an image from before, without migrations
-#   release.sh now ENVIRONMENT                      prints image and version that run there
+#   release.sh now ENVIRONMENT                      prints image and version that run there; nothing before the first release
 #
 # IMAGE is one by its digest, NAME@sha256:... It needs the AWS CLI, version 2, and somebody who may do this. The stack of
 # base.yaml is called shop-ENVIRONMENT. Exit code 0 means that the new image serves; otherwise the earlier one does.
@@ -56,7 +56,11 @@ environment=$2
 base=shop-$environment
 case $1 in
   now)
-    echo "$(output "$base-service" Image) $(output "$base-service" Version)"
+    if image=$(output "$base-service" Image); then
+      echo "$image $(output "$base-service" Version)"
+    else
+      echo "There is no release to go back to." >&2
+    fi
     ;;
   deploy | back)
     [ $# -eq 4 ] || usage

@@ -27,7 +27,11 @@ class Target:
 _ALL = (
     Target("docker", "one image for web, worker and migrations", places={"dockerignore": ".dockerignore"}),
     Target("compose", "the whole stack on one machine: proxy, database, Redis and monitoring included"),
-    Target("kubernetes", "kustomize base, overlays and optional components"),
+    Target(
+        "kubernetes",
+        "kustomize base, overlays and optional components",
+        maker="flask_prod.deploy.components:files",
+    ),
     Target("helm", "a chart of the same"),
     Target("nginx", "a reverse proxy with TLS whose time limits agree with the service"),
     Target("systemd", "units for a machine without containers, and logrotate"),

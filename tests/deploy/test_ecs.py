@@ -315,7 +315,7 @@ case "$*" in
   *"OutputKey=='Cluster'"*) echo shop-cluster ;;
   *"OutputKey=='Subnets'"*) echo subnet-1,subnet-2 ;;
   *"OutputKey=='ServiceGroup'"*) echo sg-1 ;;
-  *"OutputKey=='Image'"*) echo "$OLD" ;;
+  *"OutputKey=='Image'"*) [ -z "$STACK" ] || exit "$STACK"; echo "$OLD" ;;
   *"OutputKey=='Version'"*) echo 1.0.0 ;;
   *OutputKey*) echo arn:aws:ecs:eu-west-1:1:task-definition/shop ;;
   *run-task*) echo "${TASK-arn:aws:ecs:eu-west-1:1:task/shop}" ;;
@@ -389,7 +389,10 @@ def test_the_way_back_runs_no_migration(release: Release) -> None:
 
 def test_what_runs_now(release: Release) -> None:
     """The image to go back to is asked for before a release."""
+    code, told, _ = release("now", "production", STACK="255")
+
     assert release("now", "production")[:2] == (0, f"{IMAGE} 1.0.0\n")
+    assert (code, told) == (0, "There is no release to go back to.\n")
 
 
 def test_a_refused_release(release: Release) -> None:
@@ -423,9 +426,10 @@ def test_cfn_lint_finds_nothing(folder: Path, pytestconfig: pytest.Config, tmp_p
 @pytest.mark.deploy
 def test_the_production_check_finds_nothing(templates: Mapping[str, Template]) -> None:
     """`flask prod check` has nothing to say to a service with the variables of the task, and good secrets."""
-    here = {"Environment": "production", "Version": "1.2.3"}
     said = environment(ours(tasks(templates)["WebTask"]))
-    told = {name: value if isinstance(value, str) else here[value["Ref"]] for name, value in said.items()}
+    told = {name: value for name, value in said.items() if isinstance(value, str)}
+    told |= {"ENVIRONMENT": "production", "SERVICE_VERSION": "1.2.3"}
+    told["ALLOWED_HOSTS"] = templates["service"]["Mappings"]["Hosts"]["production"]["Names"]
     keys = {name: token_urlsafe(32) for name in ("SECRET_KEY", "HEALTH_TOKEN", "METRICS_TOKEN", "JWT_SECRET_KEY")}
     places = {
         "DATABASE_URL": f"postgresql://shop:{token_urlsafe(32)}@db.internal/shop?sslmode=verify-full",

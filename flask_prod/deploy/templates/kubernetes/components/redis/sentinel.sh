@@ -1,0 +1,26 @@
+[% if "redis" in plan.rooms %]
+#!/bin/sh
+# Starts the sentinel of this pod. It keeps on the disk whom it knows, and who it is: a majority is counted of all that
+# were ever known.
+. "$(dirname "$0")/common.sh"
+
+primary=$(find_primary)
+tries=0
+until getent hosts "$primary" > /dev/null; do # a sentinel ends at once when it cannot find its primary
+  tries=$((tries + 1))
+  [ $tries -lt 60 ] || { echo "$primary has no address." >&2; exit 1; }
+  sleep 1
+done
+known=$(grep -E '^sentinel (myid|known-|current-epoch|config-epoch|leader-epoch)' /data/sentinel.conf 2>/dev/null || true)
+{
+  echo "sentinel monitor [= plan.name =] $primary 6379 2"
+  cat "$(dirname "$0")/sentinel.conf"
+  echo "sentinel announce-ip $ME"
+  echo "sentinel auth-pass [= plan.name =] \"$password\""
+  echo "sentinel sentinel-pass \"$password\""
+  echo "requirepass \"$password\""
+  echo "$known"
+} > /data/sentinel.new
+mv /data/sentinel.new /data/sentinel.conf
+exec valkey-sentinel /data/sentinel.conf "$@"
+[% endif %]
