@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from flask_prod.deploy.plan import Plan, read_plan
 from tests.apps import MakeApp
 from tests.components.metrics.reference import everything
 
+from .asking import prometheus
 from .conftest import ROOT
+from .tools import program
 
 UNITS = {
     *("reqps", "Bps", "ops", "cps", "short", "s", "bytes", "percentunit", "percent", "celsius", "currencyEUR"),
@@ -40,6 +43,13 @@ ROOMS = {
     *("metrics", "proxy", "tracing", "logs", "error_tracking", "headers", "cors", "redis", "ratelimit", "cache"),
     *("database", "backups", "jobs", "health"),
 }
+VALUES = {
+    "state": ("in_use", "max", "waiting", "dead"),
+    "status": ("200", "429", "500"),
+    "result": ("hit", "miss"),
+}
+"""Values of labels by which expressions choose; what is not here is called x."""
+
 OWN = (
     Own("shop_baskets", "summary", (), "Items in a basket"),
     Own("shop_order_value_euros", "histogram", ("channel",), "Value of an order"),
@@ -231,16 +241,54 @@ def test_sdk_is_missing(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
         dashboard_files(plan)
 
 
+def resolved(expr: str) -> str:
+    """Return an expression as Grafana sends it when all is chosen."""
+    for name, value in {
+        "$__rate_interval": "1m",
+        "$__range": "3h",
+        "$instance": ".*",
+        "$environment": ".*",
+    }.items():
+        expr = expr.replace(name, value)
+    assert "$" not in expr
+    return expr
+
+
 @pytest.mark.deploy
 def test_expressions(plan: Plan) -> None:
-    """Prometheus' own grammar accepts every expression."""
+    """The grammar of PromQL accepts every expression."""
     parser = pytest.importorskip("promql_parser")
-    chosen = {"$__rate_interval": "1m", "$__range": "3h", "$instance": ".*", "$environment": ".*"}
     for expr in expressions(boards(plan)):
-        for name, value in chosen.items():
-            expr = expr.replace(name, value)
-        assert "$" not in expr
-        parser.parse(expr)
+        parser.parse(resolved(expr))
+
+
+@pytest.mark.deploy
+def test_asked(
+    plan: Plan, known: Mapping[str, frozenset[str]], tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    """A real Prometheus with two web instances and a worker answers every expression, with numbers."""
+    binary = program("prometheus", pytestconfig)
+    own = {series: frozenset(one.labels) for one in OWN for series in series_of(one)}
+    page = "".join(sorted(line for name, labels in {**known, **own}.items() for line in lines_of(name, labels)))
+    recorded = {rule.record for rule in recordings(plan)}
+    asked = [resolved(expr) for expr in expressions(boards(plan))]
+    (tmp_path / "prometheus").mkdir()
+    with prometheus(binary, tmp_path / "prometheus", page.encode(), {"shop": 2, "shop-worker": 1}) as server:
+        wrong = {expr: found["error"] for expr in asked if (found := server.query(expr))["status"] != "success"}
+        empty = [expr for expr in asked if not names([expr]) & {"ALERTS", *recorded} and not server.count(expr)]
+
+    assert wrong == {}
+    assert empty == []
+
+
+def lines_of(name: str, labels: frozenset[str]) -> Iterator[str]:
+    """Yield a page's lines of one series: for each value of a label that an expression chooses by."""
+    values = {label: VALUES.get(label, ("x",)) for label in sorted(labels)}
+    if name.endswith("_bucket"):
+        values["le"] = ("1.0", "+Inf")
+    for chosen in product(*values.values()):
+        pairs = ",".join(f'{label}="{value}"' for label, value in zip(values, chosen, strict=True))
+        yield f"{name}{{{pairs}}} 1\n"
 
 
 @pytest.fixture(scope="module")
