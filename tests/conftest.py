@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import re
@@ -30,6 +31,17 @@ _KEPT = re.compile(
 
 _LONG = {"canaries", "faults", "sample_app", "server"}
 """Folders of tests that start many processes."""
+
+
+def pytest_collection() -> None:
+    """Look for no garbage while thousands of tests are imported: they stay."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage again, in what comes from now on."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

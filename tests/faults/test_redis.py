@@ -196,6 +196,7 @@ def monitored(valkey: Valkey) -> Iterator[list[str]]:
         thread.join()
 
 
+@pytest.mark.alone
 def test_t04_one_round_trip(serve: ServeShop, valkey: Valkey, fault_proxy: StartFaultProxy) -> None:
     """A request with two limits and their headers costs one round trip to Redis, also a slow one."""
     proxy = fault_proxy(valkey.port)

@@ -137,7 +137,7 @@ def reload(instance: Gunicorn) -> None:
     instance.signal(signal.SIGHUP)
     wait_for(
         lambda: len(set(instance.worker_pids()) - old) == 2 and not old & set(instance.worker_pids()),
-        20,
+        60,
         "new workers",
     )
     time.sleep(1)

@@ -187,7 +187,7 @@ class Shop:
         }  # fmt: skip
         process.launch([sys.executable, "-m", "flask", "--app", "shop", "prod", "worker", *args], env, self.folder)
         self.workers.append(process)
-        wait_for(lambda: self.redis.scard("rq:workers") > before or not process.running, 15, "a worker")
+        wait_for(lambda: self.redis.scard("rq:workers") > before or not process.running, 40, "a worker")
         return process
 
     def horse(self, worker: Process) -> int:
