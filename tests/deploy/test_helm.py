@@ -10,7 +10,8 @@ import pytest
 
 from .fitting import wrong
 from .manifests import Manifest, label, load, of, one, pods
-from .test_kubernetes import GIVEN, build
+from .test_kubernetes import GIVEN
+from .test_kustomize import build
 from .tools import program, run
 
 pytestmark = pytest.mark.deploy

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import shutil
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 import yaml
 from flask import Flask
 
+from flask_prod.components.jobs.watch import QueueState
 from flask_prod.core.kit import state_of
 from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import read_secret_files
@@ -30,7 +31,6 @@ from tests.review.well import COMMON, SECRETS
 from .conftest import ROOT, render
 from .fitting import wrong
 from .manifests import Manifest, Pods, amount, load, load_base, of, one, pods, settings
-from .tools import checkov, program, run
 
 OVERLAYS = ("development", "staging", "production")
 GIVEN = ("Secret/shop-secrets",)
@@ -268,6 +268,8 @@ def test_autoscaling_metrics(folder: Path, base: list[Manifest]) -> None:
     assert {m["external"]["metric"]["name"] for m in asked if m["type"] == "External"} == {
         rule["name"]["as"] for rule in rules["external"]
     }
+    assert all(re.findall(r'state="(\w+)"', rule["metricsQuery"]) == ["waiting"] for rule in rules["external"])
+    assert "waiting" in {field.name for field in fields(QueueState)}
     for rule in (*rules["custom"], *rules["external"]):
         assert f"| `{rule['seriesQuery'].partition('{')[0]}` |" in reference
 
@@ -288,70 +290,3 @@ def test_an_application_without_jobs_and_database(tmp_path: Path) -> None:
     egress = one(base, "NetworkPolicy", "guest-book-egress")["spec"]["egress"]
     assert not {5432, 6379} & {port["port"] for way in egress for port in way["ports"]}
     assert "jobs" not in (tmp_path / "deploy/helm/values.yaml").read_text()
-
-
-def build(folder: Path, overlay: str, config: pytest.Config) -> str:
-    """Return what `kubectl kustomize` makes of an overlay."""
-    done = run(program("kubectl", config), "kustomize", folder / "overlays" / overlay)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.deploy
-@pytest.mark.parametrize("overlay", OVERLAYS)
-def test_overlay(folder: Path, overlay: str, pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    """Each overlay builds; its objects are valid for Kubernetes, fit together, and are of its environment."""
-    text = build(folder, overlay, pytestconfig)
-    (tmp_path / "all.yaml").write_text(text)
-    manifests = load(text)
-
-    checked = run(program("kubernetes-validate", pytestconfig), "-k", "1.34", "--strict", tmp_path / "all.yaml")
-
-    told = checked.stdout + checked.stderr
-    assert checked.returncode == 0, told
-    assert "WARN" not in told and told.count("INFO") == len(manifests), told  # noqa: PT018  # a kind without schema
-    assert wrong(manifests, GIVEN) == []
-    namespace = one(manifests, "Namespace")["metadata"]["name"]
-    assert {m["metadata"].get("namespace", namespace) for m in manifests} == {namespace}
-    (config,) = of(manifests, "ConfigMap")
-    assert config["data"] == settings(folder / "overlays" / overlay, "shop-config")
-    hosts = {rule["host"] for rule in one(manifests, "Ingress")["spec"]["rules"]}
-    assert hosts <= set(config["data"]["ALLOWED_HOSTS"].split(","))
-    images = {container["image"] for found in pods(manifests) for container in found.containers}
-    assert len(images) == 1
-    assert ":" in images.pop()
-
-
-RELEASE = """
-apiVersion: kustomize.config.k8s.io/v1beta1
-kind: Kustomization
-resources:
-  - ../overlays/production
-images:
-  - name: registry.example.com/shop
-    digest: sha256:{digest}
-"""
-
-
-@pytest.mark.deploy
-def test_checkov(folder: Path, pytestconfig: pytest.Config, tmp_path: Path) -> None:
-    """checkov finds nothing in what is released, its image by digest, but for what is skipped with a reason."""
-    scanner = checkov(pytestconfig)
-    copied = shutil.copytree(folder, tmp_path / "kubernetes")
-    (copied / "release").mkdir()
-    (copied / "release/kustomization.yaml").write_text(RELEASE.format(digest="a" * 64))
-    released = run(program("kubectl", pytestconfig), "kustomize", copied / "release")
-    assert released.returncode == 0, released.stderr
-    (tmp_path / "all.yaml").write_text(released.stdout)
-
-    command = [scanner, "--framework", "kubernetes", "--skip-download", "--compact", "--output", "json"]
-    done = run("env", f"TMPDIR={tmp_path}", *command, "--file", tmp_path / "all.yaml")
-
-    assert done.returncode == 0, done.stdout
-    summary = json.loads(done.stdout)
-    assert summary["summary"]["passed"] > 300
-    skipped = [
-        (c["check_id"], c["check_result"]["suppress_comment"]) for c in summary["results"]["skipped_checks"]
-    ]
-    assert {check for check, _ in skipped} == {"CKV_K8S_15"}
-    assert all(reason for _, reason in skipped)
