@@ -16,11 +16,15 @@ _CONSTRAINTS = ("constraints.txt", "requirements.lock")
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with an application: `entry` is what gunicorn is given, `flask_app` what FLASK_APP says."""
+    """A folder with an application: `entry` is what gunicorn is given, `flask_app` what FLASK_APP says.
+
+    `home` is the folder of the application itself, where its templates are.
+    """
 
     root: Path
     entry: str
     flask_app: str
+    home: Path
 
     @cached_property
     def is_package(self) -> bool:
@@ -38,6 +42,14 @@ class Project:
         names = {name for module in modules for name in (module, f"{module.removesuffix('.py')}.py")}
         found = sorted(name for name in {*names, *_BESIDE} if (self.root / name).exists())
         return [f"{name}/" if (self.root / name).is_dir() else name for name in found]
+
+    @property
+    def profiles(self) -> str:
+        """The folder of profile files where the web server's master would not look: it knows no application."""
+        folder = self.home / "config"
+        if not folder.is_dir() or (self.root / "config").is_dir() or not folder.is_relative_to(self.root):
+            return ""
+        return folder.relative_to(self.root).as_posix()
 
     @property
     def constraints(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,7 +21,12 @@ OF_A_DEVELOPER = (".git/config", ".venv/bin/python", ".env", "var/shop/shop.db",
 
 def render(*targets: str, to: Path, app: str = "sample_app", cwd: Path = ROOT) -> str:
     """Run the command as a user would, in an environment that says nothing else, and return what it printed."""
-    environ = {"PATH": os.environ["PATH"], "HOME": str(to), "ENVIRONMENT": "development", "DATA_DIR": str(to)}
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(to),
+        "ENVIRONMENT": "development",
+        "DATA_DIR": str(to.parent / "data"),
+    }
     command = [sys.executable, "-m", "flask", "--app", app, "prod", "deploy", "init", *targets, "--yes"]
     done = subprocess.run(
         [*command, "--to", str(to)], cwd=cwd, env=environ, capture_output=True, text=True, timeout=60, check=False
@@ -73,7 +79,18 @@ def context(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def image(rig: containers.Rig, context: Path) -> str:
     """Return the tag of the shop's image, built of the rendered Dockerfile; the same for all tests of a run."""
-    tag = "localhost/flask-prod-tests/shop:latest"
     args = {"VERSION": "1.2.3", "REVISION": "0123abc", "SOURCE": "https://git.example.com/shop"}
-    rig.build(context / "deploy/docker/Dockerfile", context, tag, args)
+    tag = f"localhost/flask-prod-tests/shop:{fingerprint(context)}"
+    if not rig.has(tag):  # what was built of the very same files is the same image
+        rig.build(context / "deploy/docker/Dockerfile", context, tag, args)
     return tag
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a name for all that is in a folder, what only tests know of left out."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = path.relative_to(folder)
+        if name.parts[0] not in ("tests", "docs"):
+            digest.update(f"{name}\0{path.stat().st_mode}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

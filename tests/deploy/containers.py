@@ -71,7 +71,7 @@ def prepared() -> Rig:
         _install()
         rig = Rig(folder)
         rig.remove_abandoned()
-        if rig.podman("image", "exists", STAND_IN, check=False).returncode:
+        if not rig.has(STAND_IN):
             rig.pack_stand_in()
     return rig
 
@@ -157,12 +157,18 @@ class Rig:
     ) -> float:
         """Build an image from the stand-in, with this machine's package index; return how long that took."""
         given = {"BASE": STAND_IN, **(args or {})}
+        # Without layers of its own for each line: that takes a fifth of the time, and nobody needs them again.
+        options = ("--layers=false", "--label", f"{LABEL}=image", *options)
         words = [word for name, value in given.items() for word in ("--build-arg", f"{name}={value}")]
         words += [word for volume in self.index_volumes() for word in ("--volume", volume)]
         began = time.monotonic()
         always = ("--pull=never", "--network=host", "--tag", tag, "--file", str(dockerfile))
         self.podman("build", *always, *words, *options, context, seconds=600)
         return time.monotonic() - began
+
+    def has(self, image: str) -> bool:
+        """Tell whether there is such an image."""
+        return self.podman("image", "exists", image, check=False).returncode == 0
 
     def run(self, image: str, *command: str, options: Sequence[str] = ()) -> Container:
         """Start a container in the background; it is removed by `with`, by `remove`, or by its own time limit."""
@@ -189,12 +195,14 @@ class Rig:
         return found
 
     def remove_abandoned(self) -> None:
-        """Remove the containers of test runs that are no more."""
+        """Remove the containers of test runs that are no more, and images that are two hours old."""
         form = '{{.Names}} {{index .Labels "' + LABEL + '"}}'
         for line in self.podman("ps", "--all", "--filter", f"label={LABEL}", "--format", form).stdout.splitlines():
             name, _, pid = line.partition(" ")
             if not Path(f"/proc/{pid}").exists():
                 self.podman("rm", "--force", "--time=0", "--volumes", name, check=False)
+        old = ("--filter", f"label={LABEL}=image", "--filter", "until=2h")
+        self.podman("image", "prune", "--all", "--force", *old)
 
     def pack_stand_in(self) -> None:
         """Make the base image of this machine's packages."""
