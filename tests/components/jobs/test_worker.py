@@ -60,6 +60,28 @@ def test_stop_at_the_moment_of_taking(
     assert (status(job.id), prod.jobs.fetch(job.id).interrupted) == ("queued", 0)  # type: ignore[attr-defined]
 
 
+def test_signs_of_life(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker gives signs of life while its source is away, and while all its queues are paused."""
+    slot, seen = worker._slot, []
+    answers = iter((SourceAway("away"), SourceAway("away"), None))
+
+    def call() -> None:
+        slot.look()
+        seen.append(slot.seen)
+        error = next(answers)
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    slot.clear()
+    worker._insist(call)
+    worker._board.closed = 3
+    worker._next()
+    slot.look()
+
+    assert [slot.born, *seen, slot.seen] == sorted({slot.born, *seen, slot.seen})
+
+
 def test_metrics_are_counted(worker: Worker, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens to jobs is counted by queue and registered name."""
     counted: list[tuple[str, ...]] = []
