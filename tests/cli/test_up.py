@@ -147,6 +147,7 @@ def test_killed_supervisor(shop: Shop) -> None:
         wait_for(lambda: gone(family), 10, "the end of all children")
 
 
+@pytest.mark.alone
 def test_second_ctrl_c(shop: Shop) -> None:
     """While a request holds up the end, a second Ctrl-C ends everything at once."""
     with shop.up("--workers", "1") as up:
@@ -281,6 +282,7 @@ def test_output_nobody_reads(shop: Shop) -> None:
         assert process.wait(15) == 0
 
 
+@pytest.mark.alone
 def test_start_is_quick(shop: Shop) -> None:
     """`up` itself does not load the application: its own modules are imported within a second."""
     import subprocess

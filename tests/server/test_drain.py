@@ -96,7 +96,7 @@ def test_third_term_ends_the_stop(gunicorn: StartGunicorn) -> None:
         server.term()
         time.sleep(0.3)
 
-    assert server.wait(5) == 0
+    assert server.wait(15) == 0
 
 
 def test_killed_worker_returns_draining(gunicorn: StartGunicorn) -> None:

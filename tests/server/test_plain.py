@@ -97,4 +97,4 @@ def test_second_term() -> None:
         wait_for(lambda: server.get("/health/ready")[0] == 503, 5, "the drain")
         server.process.send(signal.SIGTERM)
 
-        assert server.process.wait(5) == 0
+        assert server.process.wait(20) == 0

@@ -185,7 +185,7 @@ def test_cold_stop(shop: Shop) -> None:
     worker.send(signal.SIGTERM)
     time.sleep(1.2)
     worker.send(signal.SIGTERM)
-    assert worker.wait(5) == 0
+    assert worker.wait(12) == 0
     assert shop.engine.queue("default").job_ids == [running.id, waiting.id]
     job = shop.engine.fetch(running.id)
     interrupted = getattr(job, "interrupted", None)
@@ -193,6 +193,7 @@ def test_cold_stop(shop: Shop) -> None:
     assert shop.engine.queue("default").started_job_registry.get_job_ids(cleanup=False) == []
 
 
+@pytest.mark.alone
 def test_stop_has_an_end(tmp_path: Path, redis_url: str) -> None:
     """A job that does not end within SHUTDOWN_SECONDS is put back in time, with one signal."""
     with Shop(tmp_path, redis_url, SHUTDOWN_SECONDS="4") as shop:
@@ -206,6 +207,7 @@ def test_stop_has_an_end(tmp_path: Path, redis_url: str) -> None:
         assert shop.engine.queue("default").job_ids == [job.id]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_idle_stop(shop: Shop, number: signal.Signals) -> None:
     """An idle worker ends within two seconds of a signal, with 0, and is gone from Redis."""

@@ -167,7 +167,7 @@ def test_real_worker(database_url: str, tmp_path: Path, wait_for: Callable[..., 
     (tmp_path / "app.py").write_text(SHOP)
     env = {
         "DATABASE_URL": database_url, "JOBS_OUTBOX": "always", "ENVIRONMENT": "test",
-        "JOBS_OUTBOX_INTERVAL": "100ms", "JOBS_RECOVERY": "2s", "ENV_FILE": os.devnull, "SECRETS_DIR": os.devnull,
+        "JOBS_OUTBOX_INTERVAL": "100ms", "JOBS_RECOVERY": "4s", "ENV_FILE": os.devnull, "SECRETS_DIR": os.devnull,
     }  # fmt: skip
     send = (
         "from app import *\nwith create_app().app_context():\n"
