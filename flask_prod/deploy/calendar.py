@@ -29,9 +29,11 @@ def calendar_of(schedule: str) -> tuple[str, ...]:
     minute, hour, day, month, weekday = fields
     time = f"{_numbers(hour, 0)}:{_numbers(minute, 0)}:00 UTC"
     of_month = f"*-{_numbers(month, 1)}-{_numbers(day, 1)} {time}"
-    if weekday.startswith("*"):
+    if weekday == "*":
         return (of_month,)
-    of_week = f"{_weekdays(weekday)} *-{_numbers(month, 1)}-* {time}"
+    of_week = (
+        f"{_weekdays(weekday)} *-{_numbers(month, 1)}-{_numbers(day, 1) if day.startswith('*') else '*'} {time}"
+    )
     return (of_week,) if day.startswith("*") else (of_month, of_week)
 
 

@@ -140,8 +140,11 @@ class Plan:
 
     @property
     def backup_calendar(self) -> tuple[str, ...]:
-        """DEPLOY_BACKUP_SCHEDULE as systemd writes it."""
-        return calendar_of(self.deploy.backup_schedule)
+        """DEPLOY_BACKUP_SCHEDULE as systemd writes it; ConfigError when it cannot."""
+        try:
+            return calendar_of(self.deploy.backup_schedule)
+        except ValueError as error:
+            raise ConfigError([f"DEPLOY_BACKUP_SCHEDULE: {error}"]) from error
 
     @property
     def own_gunicorn_conf(self) -> bool:
