@@ -170,6 +170,19 @@ def allowed(program: str) -> tuple[int, ...]:
     return tuple(int(numbers[call]) for call in sorted(calls) if call in numbers)
 
 
+TRIES = """
+import mmap, os, sys
+def refused(call, *args):
+    try:
+        call(*args)
+    except OSError:
+        return True
+    return False
+found = [refused(open, sys.argv[1], "w"), refused(mmap.mmap, -1, 4096, 2, 7)]
+print(found + [refused(os.sched_setaffinity, 0, os.sched_getaffinity(0))])
+"""
+
+
 @dataclass
 class Machine:
     """A machine on which the shop is installed, as far as its units know."""
@@ -228,6 +241,17 @@ def machine(
             name = line.partition(":")[0]
             (root / "secrets" / name).write_text(given.get(name, secrets.token_urlsafe(32)))
         yield Machine(units, root, allowed(perhaps(pytestconfig)), free_port())
+
+
+@pytest.mark.deploy
+def test_restrictions(machine: Machine, tmp_path: Path) -> None:
+    """What the other tests run under refuses to write elsewhere, to make code of data, and to move itself."""
+    env = {"PATH": os.environ["PATH"]}
+    command = machine.caged([sys.executable, "-c", TRIES, str(tmp_path / "elsewhere")])
+
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+
+    assert done.stdout.strip() == str([os.geteuid() == 0, True, bool(machine.calls)]), done.stderr
 
 
 @pytest.fixture(scope="module")
