@@ -12,13 +12,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from werkzeug.test import Client
 
 from flask_prod.components.jobs.processes import AWAY, SERVING, STOPPING, Board
 from flask_prod.core.errors import ConfigError
+from flask_prod.server.crew import Crew
 from flask_prod.server.lookout import Lookout
 from tests.apps import MakeApp
 from tests.servers import HOST, Process, Valkey, children, free_port, wait_for
@@ -118,6 +119,12 @@ class Watched:
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.finish()
+
     def begun(self) -> int:
         """Return how many jobs have begun."""
         path = self.folder / "begun"
@@ -142,9 +149,8 @@ def _listens(pid: int, port: int) -> bool:
 def watched(tmp_path_factory: pytest.TempPathFactory, shared_valkey: Valkey) -> Iterator[Watched]:
     """Give one worker of two processes that serves jobs from Redis."""
     settings = {"REDIS_URL": f"{shared_valkey.url.rpartition('/')[0]}/9"}
-    watched = Watched(tmp_path_factory.mktemp("watched"), REDIS_ROOMS, settings).start()
-    yield watched
-    watched.process.kill()
+    with Watched(tmp_path_factory.mktemp("watched"), REDIS_ROOMS, settings) as watched:
+        yield watched.start()
 
 
 def test_probes(watched: Watched) -> None:
@@ -160,7 +166,8 @@ def test_probes(watched: Watched) -> None:
 
 
 def test_metrics(watched: Watched) -> None:
-    """A scrape adds up what jobs in all processes counted, for whoever has the token."""
+    """A scrape adds up what jobs in all processes counted, from zero on, for whoever has the token."""
+    assert watched.metrics()["shop_paid_total"] == 0
     watched.dispatch(0, 0, 0)
     finished = 'flask_prod_jobs_finished_total{job="shop.note",queue="default"}'
     wait_for(lambda: watched.metrics().get(finished) == 3, 10, "three jobs")
@@ -240,30 +247,27 @@ def test_long_job(watched: Watched) -> None:
 
 def test_port_in_use(tmp_path: Path, redis_url: str) -> None:
     """Jobs run although the port is somebody else's; one event says so, and it is taken when it is free."""
-    shop = Watched(tmp_path, ("jobs", "health", "logs"), {"REDIS_URL": redis_url, "JOBS_WORKERS": "1"})
-    with socket.create_server((HOST, shop.port)):
-        shop.process.launch([sys.executable, *shop.flask("worker")], shop.env, tmp_path)
-        shop.dispatch(0)
-        wait_for(lambda: shop.begun() == 1, 15, "the job")
-        wait_for(
-            lambda: "prod.worker.port_unavailable" in shop.process.stdout + shop.process.stderr, 10, "the event"
-        )
+    settings = {"REDIS_URL": redis_url, "JOBS_WORKERS": "1"}
+    with Watched(tmp_path, ("jobs", "health", "logs"), settings) as shop:
+        with socket.create_server((HOST, shop.port)):
+            shop.process.launch([sys.executable, *shop.flask("worker")], shop.env, tmp_path)
+            shop.dispatch(0)
+            wait_for(lambda: shop.begun() == 1, 15, "the job")
+            wait_for(lambda: "prod.worker.port_unavailable" in shop.process.stdout + shop.process.stderr, 10)
 
-    wait_for(shop.is_ready, 5, "readiness")
-    assert shop.ask("/metrics")[0] == 404
-    shop.process.finish()
+        wait_for(shop.is_ready, 5, "readiness")
+        assert shop.ask("/metrics")[0] == 404
 
 
 def test_without_redis(tmp_path: Path) -> None:
     """A worker that takes its jobs from the database answers the same."""
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path / 'jobs.db'}", "JOBS_OUTBOX": "always", "JOBS_WORKERS": "1"}
-    shop = Watched(tmp_path, ("jobs", "database", "health", "metrics"), settings)
-    shop.run(*shop.flask("jobs", "outbox", "create"))
-    shop.start()
+    with Watched(tmp_path, ("jobs", "database", "health", "metrics"), settings) as shop:
+        shop.run(*shop.flask("jobs", "outbox", "create"))
+        shop.start()
 
-    assert shop.word("live") == (200, "alive")
-    assert shop.ask("/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
-    shop.process.finish()
+        assert shop.word("live") == (200, "alive")
+        assert shop.ask("/metrics", Authorization=f"Bearer {TOKEN}")[0] == 200
 
 
 def words_of(board: Board, after: float = 60.0) -> tuple[str, str]:
@@ -329,3 +333,18 @@ def test_mistake(make_app: MakeApp) -> None:
     """An address that is none is refused at the start."""
     with pytest.raises(ConfigError, match="WORKER_BIND must be an address"):
         make_app(only=("jobs",), WORKER_BIND="everywhere")
+
+
+def test_free_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is missed at a place whose worker has ended, while its successor is not due yet."""
+    source: Any = None
+    crew = Crew(source, ("default",), lambda *_: 0, "worker")
+    (berth,) = crew._children
+    berth.pid = 1
+    berth.slot.clear()
+    crew._ended(berth, 0)
+    later = time.monotonic() + 100
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    crew._board.beat(SERVING)
+
+    assert words_of(crew._board) == ("alive", "starting")

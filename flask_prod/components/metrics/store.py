@@ -142,9 +142,11 @@ class FileStore:
             self._locate, self.moves = locate, True
 
     def move(self, directory: Path) -> None:
-        """Keep values in *directory* from now on; those of this process come along."""
+        """Keep values in *directory* from now on; those of this process come along, zeros too."""
         with self.lock:
             self._go_to(directory)
+            for value in self._values:
+                value.place()
 
     def after_fork(self) -> None:
         """Let go of what belongs to the parent; this process claims a slot when it first writes."""
