@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 import msgspec
@@ -23,6 +24,9 @@ from .values import Duration, Secret, Size, secret_texts
 SectionT = TypeVar("SectionT", bound="Section")
 
 _UNSHOWN = "what it is now"
+
+_fields = cache(msgspec.structs.fields)
+"""It evaluates all annotations of a section each time."""
 
 _ORCHESTRATOR = re.compile(r"_(SERVICE_(HOST|PORT\w*)|PORT(_\d+_(TCP|UDP)\w*)?)$")
 """Variables that Kubernetes invents for each service of a namespace: REDIS_PORT_6379_TCP."""
@@ -208,7 +212,7 @@ def read_settings(sections: Iterable[type[Section]], sources: Sequence[Source]) 
 
 def peek(sources: Sequence[Source], kind: type[Section], field: str) -> Any:
     """Return one field before its section is read; what is wrong with it is left for `read_settings` to report."""
-    info = next(info for info in msgspec.structs.fields(kind) if info.name == field)
+    info = next(info for info in _fields(kind) if info.name == field)
     return _SectionReader(kind, sources).read_field(info).value
 
 
@@ -222,13 +226,16 @@ def misspelt(sections: Iterable[type[Section]], sources: Sequence[Source]) -> It
     for source in sources:
         spared.update(_as_names(source.values.get("IGNORE_SETTINGS")))
 
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in known:
+        alike[name[:3]].append(name)
     seen: set[str] = set()
     for source in sources:
         for name in source.values:
             if name in seen or name in known or _is_spared(name, spared):
                 continue
             seen.add(name)
-            near = _nearest(name, known)
+            near = _nearest(name, alike) if name.removesuffix("_FILE") not in known else None
             if near:
                 yield f"{name} is not a setting; did you mean {near}?"
 
@@ -245,7 +252,7 @@ class _SectionReader:
     def read(self) -> Section | None:
         """Return the section, None when a field of it is wrong."""
         values = {}
-        for field in msgspec.structs.fields(self.kind):
+        for field in _fields(self.kind):
             row = self.read_field(field)
             values[field.name] = row.value
             self.rows.append(row)
@@ -313,9 +320,5 @@ def _is_spared(name: str, spared: set[str]) -> bool:
     return any(name.startswith(one[:-1]) for one in spared if one.endswith("*")) or base in spared
 
 
-def _nearest(name: str, known: set[str]) -> str | None:
-    base = name.removesuffix("_FILE")
-    if base in known:
-        return None
-    alike = [key for key in known if key[:3] == name[:3]]
-    return next(iter(difflib.get_close_matches(name, alike, n=1, cutoff=0.88)), None)
+def _nearest(name: str, alike: Mapping[str, list[str]]) -> str | None:
+    return next(iter(difflib.get_close_matches(name, alike.get(name[:3], []), n=1, cutoff=0.88)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _OFTEN = 2.0
 """Seconds between looks at what is only worth a look now and then."""
+
+_version = cache(version)
+"""It reads the whole description of a package."""
 
 
 class Metrics(Component[MetricsSettings, AppMetrics]):
@@ -166,10 +169,11 @@ def _tell_versions(instruments: Instruments, kit: Installed) -> None:
     exporter = instruments.series(
         Gauge, "flask_exporter_info", "Information about the Prometheus Flask exporter", ("version",), options
     )
-    exporter.child((version("prometheus-flask-exporter"),)).set(1)
+    exporter.child((_version("prometheus-flask-exporter"),)).set(1)
     service = kit.service
     build = instruments.series(
         Gauge, "flask_prod_build_info", "Who this service is, and which flask-prod serves it",
         ("service", "version", "environment", "flask_prod_version"), options,
     )  # fmt: skip
-    build.child((service.service_name, service.service_version, service.environment, version("flask-prod"))).set(1)
+    ours = _version("flask-prod")
+    build.child((service.service_name, service.service_version, service.environment, ours)).set(1)
