@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from flask_prod.core.errors import ProdKitError
 from flask_prod.core.kit import KitState
 from flask_prod.review import Subject, review
 from flask_prod.review.rules import RULES, sums
@@ -84,7 +85,10 @@ class Readiness:
         room = self.state.contributions.get("migrations")
         if room is None:
             raise Skipped("the application has no migrations")
-        plan = room.handle.plan()
+        try:
+            plan = room.handle.plan()
+        except ProdKitError as error:
+            raise Failed(f"this code does not know the database as it is: {error}") from error
         if plan.dangers:
             raise Doubtful(f"{len(plan.steps)} pending, and data is lost: {'; '.join(plan.dangers[:_SHOWN])}")
         return f"{len(plan.steps)} pending: {', '.join(plan.steps[:_SHOWN])}" if plan.steps else "none is pending"

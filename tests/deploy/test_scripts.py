@@ -24,8 +24,10 @@ from flask_prod.deploy.burst import Limits, Outcome, told
 from flask_prod.deploy.caller import BadAddress, Caller
 from flask_prod.deploy.checked import Failed
 from flask_prod.deploy.recovery import Options, measured, span
+from sample_app import create_app
 from tests.apps import MakeApp
 from tests.deploy.tools import program, run
+from tests.sample_app.shop import ENVIRONMENT, prepare
 
 STAND_IN = """#!/bin/sh
 # Notes how it was called, and answers as the test wants it.
@@ -365,6 +367,28 @@ def test_ready_asks_for_image_and_signature(
     assert "cosign verify --key cosign.pub shop:1" in (tmp_path / "calls").read_text()
     assert checked.found("--image", "missing:1")["image"] == ("fail", "docker: manifest unknown")
     assert checked.found("--image", "forged:1", "--cosign", "--key k")["signature"] == ("fail", "cosign: no match")
+
+
+@pytest.mark.deploy
+def test_database_that_is_ahead(tmp_path: Path) -> None:
+    """What the rollback scripts ask is answered with no, and `ready` fails, when a newer release has migrated."""
+    url = f"sqlite:///{tmp_path / 'shop.db'}"
+    prepare(url, tmp_path)
+    app = create_app({**ENVIRONMENT, "DATABASE_URL": url, "DATA_DIR": str(tmp_path)})
+    info = ScriptInfo(create_app=lambda: app)
+    try:
+        before = CliRunner().invoke(prod, ["db", "check"], obj=info)
+        with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+            database.execute("UPDATE alembic_version SET version_num = '0009'")
+            database.commit()
+        after = CliRunner().invoke(prod, ["db", "check"], obj=info)
+        found = Ready(app).found()["migrations"]
+    finally:
+        state_of(app).lifecycle.close()
+
+    assert (before.exit_code, after.exit_code) == (0, 1)
+    assert found[0] == "fail"
+    assert "this code does not know the database as it is" in found[1]
 
 
 def test_measures() -> None:
