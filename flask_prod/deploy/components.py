@@ -23,8 +23,9 @@ metadata:
     app.kubernetes.io/component: monitoring
 spec:
 """
-_DASHBOARDS = """# Grafana's dashboards, one ConfigMap each: together they are more than `kubectl apply` takes. Grafana's
-# sidecar finds them by the label.
+_DASHBOARDS = """\
+# Grafana's dashboards, one ConfigMap each: together they are more than `kubectl apply` takes. Grafana's sidecar
+# finds them by the label.
 # In an overlay:  components: [../../components/dashboards]
 apiVersion: kustomize.config.k8s.io/v1alpha1
 kind: Component

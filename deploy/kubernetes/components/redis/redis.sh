@@ -1,4 +1,5 @@
 #!/bin/sh
+# shellcheck disable=SC1091,SC2154  # the password is of common.sh, which lies beside
 # Starts the server of this pod, as the primary or as a replica of whoever is.
 . "$(dirname "$0")/common.sh"
 

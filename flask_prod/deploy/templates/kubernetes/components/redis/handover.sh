@@ -1,6 +1,7 @@
 [% if "redis" in plan.rooms %]
 #!/bin/sh
 # Before this server stops: lets a replica become the primary, so that nobody waits until the sentinels miss it.
+# shellcheck disable=SC1091  # which lies beside
 . "$(dirname "$0")/common.sh"
 
 is_primary() {
