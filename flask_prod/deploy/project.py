@@ -46,10 +46,10 @@ class Project:
     @property
     def profiles(self) -> str:
         """The folder of profile files where the web server's master would not look: it knows no application."""
-        folder = self.home / "config"
-        if not folder.is_dir() or (self.root / "config").is_dir() or not folder.is_relative_to(self.root):
-            return ""
-        return folder.relative_to(self.root).as_posix()
+        # Flask follows links to the application, and this folder may have been reached by one.
+        home = self.home.relative_to(self.root) if self.home.is_relative_to(self.root) else Path(self.home.name)
+        here, there = (self.root / "config").is_dir(), (self.root / home / "config").is_dir()
+        return (home / "config").as_posix() if there and not here else ""
 
     @property
     def constraints(self) -> str:

@@ -17,6 +17,8 @@ from tests.deploy.containers import STAND_IN, Container, Rig
 from tests.deploy.tools import program, run
 from tests.servers import Postgres, Valkey, free_port, wait_for
 
+pytestmark = pytest.mark.timeout(300)  # whoever comes first waits until the image is built
+
 USER = "10001"
 LIMIT = 128 * 1024**2
 GRACE = 30
@@ -272,7 +274,7 @@ class TestWorker:
     def test_life(self, rig: Rig, image: str, options: Options, migrated: Sequence[str]) -> None:
         """It is process 1, takes a job of each queue, and ends with 0 within the grace time."""
         with rig.run(image, "worker", options=options()) as container:
-            answer = container.exec("flask", "prod", "jobs", "ping")
+            answer = rig.once(image, "flask", "prod", "jobs", "ping", options=options()).stdout
             healthy = container.probe()
             began = time.monotonic()
             container.signal("TERM")
