@@ -138,9 +138,10 @@ def _token(value: object) -> str:
 
 def _routes(app: Flask, values: Mapping[str, Any], exclude: tuple[str, ...]) -> Iterator[str]:
     """Yield the paths that anybody may ask for by GET, those of the kit left out."""
-    own = (str(values.get("HEALTH_PATH", "/health")), str(values.get("METRICS_PATH", "/metrics")), *exclude)
+    own = (str(values.get("HEALTH_PATH", "/health")), str(values.get("METRICS_PATH", "/metrics")))
     for rule in app.url_map.iter_rules():
-        if _is_plain(rule) and not rule.rule.startswith(own):
+        ours = any(rule.rule == path or rule.rule.startswith(f"{path}/") for path in own)
+        if _is_plain(rule) and not ours and not rule.rule.startswith(exclude):
             yield rule.rule
 
 
