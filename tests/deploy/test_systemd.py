@@ -9,6 +9,7 @@ import os
 import re
 import secrets
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,9 +25,10 @@ from pathlib import Path
 import pytest
 
 from flask_prod.deploy.calendar import calendar_of
+from tests import debian
 from tests.deploy.analyze import analyze, perhaps
 from tests.deploy.conftest import render
-from tests.deploy.tools import program, run
+from tests.deploy.tools import run
 from tests.servers import HOST, Gunicorn, Valkey, free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +149,26 @@ def test_calendar(pytestconfig: pytest.Config) -> None:
         for moment in calendar_of(schedule):
             done = run(analyze(pytestconfig), "calendar", moment)
             assert done.returncode == 0, (schedule, moment, done.stderr)
+
+
+@pytest.mark.deploy
+@pytest.mark.skipif(os.geteuid() != 0, reason="users and folders are made by root")
+def test_user_and_folders(units: Path, tmp_path: Path) -> None:
+    """systemd makes the user that the units name, and folders of which root alone can read the secrets."""
+    for name in ("systemd-sysusers", "systemd-tmpfiles"):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not here")
+    (tmp_path / "etc").mkdir()
+
+    users = run("systemd-sysusers", f"--root={tmp_path}", units / "sysusers.d" / "shop.conf")
+    folders = run("systemd-tmpfiles", f"--root={tmp_path}", "--create", units / "tmpfiles.d" / "shop.conf")
+
+    assert (users.returncode, folders.returncode) == (0, 0), users.stderr + folders.stderr
+    (user,) = words(units / "shop-web.service", "User")
+    (line,) = [one for one in (tmp_path / "etc" / "passwd").read_text().splitlines() if one.startswith(f"{user}:")]
+    assert line.endswith(":/var/lib/shop:/usr/sbin/nologin")
+    assert (tmp_path / "etc" / "shop" / "secrets").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "opt" / "shop" / "releases").is_dir()
 
 
 @cache
@@ -347,7 +369,7 @@ def test_ready_for_production(prepared: Machine) -> None:
 @pytest.mark.deploy
 def test_rotation(units: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     """logrotate turns the file under a running server: not a line is lost, and the new file is written at once."""
-    rotate = program("logrotate", pytestconfig)
+    rotate = _logrotate(pytestconfig)
     log = tmp_path / "log" / "shop.log"
     log.parent.mkdir(mode=0o750)
     env = {
@@ -389,6 +411,15 @@ def test_rotation(units: Path, tmp_path: Path, pytestconfig: pytest.Config) -> N
     assert len(list(log.parent.iterdir())) == 3
     assert _lines(log.parent) == len(asked)
     assert len(list(log.parent.glob("*.gz"))) == 1
+
+
+def _logrotate(config: pytest.Config) -> str:
+    """Return the path of logrotate with its libraries; skip the test where it cannot be had."""
+    try:
+        without = ("cron", "anacron", "systemd", "sensible")
+        return debian.provide(["logrotate"], "logrotate", debian.kept(config), without)
+    except debian.Missing as error:
+        pytest.skip(str(error))
 
 
 def _for_this_machine(config: Path, folder: Path, pid: int) -> str:
