@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from .conftest import render
 from .fitting import wrong
 from .manifests import load, of, one, pods, settings
-from .test_kubernetes import GIVEN, OVERLAYS
+from .test_kubernetes import GIVEN, OVERLAYS, PLAIN
 from .tools import checkov, program, run
 
 pytestmark = pytest.mark.deploy
@@ -85,6 +86,50 @@ def test_checkov(folder: Path, pytestconfig: pytest.Config, tmp_path: Path) -> N
     ]
     assert {check for check, _ in skipped} == {"CKV_K8S_15"}
     assert all(reason for _, reason in skipped)
+
+
+ODD = """
+from flask import Flask
+from flask_prod import ProdKit
+
+app = Flask("odd")
+ProdKit(app, without=["health", "tracing"])
+"""
+ODD_PROFILE = """
+SERVICE_NAME = "Odd Thing & Co"
+PORT = 5000
+METRICS_PORT = 9100
+WORKER_PORT = 7000
+WEB_WORKER_CLASS = "gevent"
+ALLOWED_HOSTS = ["*.odd.example.org", "odd.example.org"]
+TRUSTED_PROXIES = 2
+BALANCER_TIMEOUT = "2m"
+SHUTDOWN_SECONDS = 40
+DEPLOY_CPU = 0.3
+DEPLOY_IMAGE = "ghcr.io/odd/thing"
+"""
+
+
+@pytest.mark.parametrize(("source", "name"), [(PLAIN, "guest-book"), (ODD, "odd-thing-co")])
+def test_other_applications(tmp_path: Path, pytestconfig: pytest.Config, source: str, name: str) -> None:
+    """Manifests and chart of quite another application build, are valid and fit together as well."""
+    (tmp_path / "other.py").write_text(source)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/production.toml").write_text(ODD_PROFILE if source == ODD else "")
+    render("kubernetes", "helm", to=tmp_path / "deploy", app="other", cwd=tmp_path)
+
+    made = {overlay: build(tmp_path / "deploy/kubernetes", overlay, pytestconfig) for overlay in OVERLAYS}
+    helm = program("helm", pytestconfig)
+    made["chart"] = run(helm, "template", name, tmp_path / "deploy/helm", "--namespace", name).stdout
+
+    assert run(helm, "lint", "--strict", tmp_path / "deploy/helm").returncode == 0
+    for what, text in made.items():
+        assert wrong(load(text), [f"Secret/{name}-secrets"]) == [], what
+    (tmp_path / "all.yaml").write_text("\n---\n".join(made.values()))
+    checked = run(program("kubernetes-validate", pytestconfig), "-k", "1.34", "--strict", tmp_path / "all.yaml")
+    assert checked.returncode == 0, checked.stdout
+    web = next(pod for pod in pods(load(made["chart"])) if pod.owner == f"Deployment/{name}-web")
+    assert web.ports == ({"http", 5000, "metrics", 9100} if source == ODD else {"http", 8000})
 
 
 def test_queries_of_the_adapter(folder: Path) -> None:
