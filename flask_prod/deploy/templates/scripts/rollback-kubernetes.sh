@@ -31,6 +31,8 @@ copy=[= plan.name =]-rollback-check
 kubectl delete "$of" pod $copy --ignore-not-found --wait
 trap 'kubectl delete "$of" pod $copy --ignore-not-found --wait=false' EXIT
 kubectl debug "$of" "$pod" --copy-to=$copy --container=web --set-image="web=$image" --attach=false -- flask prod db check
+# No label of the pod is copied, so that it gets no requests; with those of a migration it may reach the database.
+kubectl label "$of" pod $copy app.kubernetes.io/name=[= plan.name =] app.kubernetes.io/instance=[= plan.name =] app.kubernetes.io/component=migrate
 state='{.status.containerStatuses[?(@.name=="web")]'
 code='' tries=0
 while [ -z "$code" ] && [ $tries -lt 60 ]; do # two minutes
