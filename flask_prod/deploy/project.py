@@ -39,6 +39,9 @@ class Project:
     def sources(self) -> Sequence[str]:
         """What the service reads where it runs, beside the wheel of a package; folders end with a slash."""
         modules = {self.entry.partition(":")[0].split(".")[0], Path(self.flask_app.partition(":")[0]).parts[0]}
+        top = self._home.parts[0] if self._home.parts else ""
+        if (self.root / top / "__init__.py").is_file():
+            modules.add(top)  # what a wsgi.py imports; the wheel may lack its templates
         names = {name for module in modules for name in (module, f"{module.removesuffix('.py')}.py")}
         found = sorted(name for name in {*names, *_BESIDE} if (self.root / name).exists())
         return [f"{name}/" if (self.root / name).is_dir() else name for name in found]
@@ -46,10 +49,13 @@ class Project:
     @property
     def profiles(self) -> str:
         """The folder of profile files where the web server's master would not look: it knows no application."""
-        # Flask follows links to the application, and this folder may have been reached by one.
-        home = self.home.relative_to(self.root) if self.home.is_relative_to(self.root) else Path(self.home.name)
-        here, there = (self.root / "config").is_dir(), (self.root / home / "config").is_dir()
-        return (home / "config").as_posix() if there and not here else ""
+        here, there = (self.root / "config").is_dir(), (self.root / self._home / "config").is_dir()
+        return (self._home / "config").as_posix() if there and not here else ""
+
+    @property
+    def _home(self) -> Path:
+        """Return `home` below the root; Flask follows links to the application, and we may have come by one."""
+        return self.home.relative_to(self.root) if self.home.is_relative_to(self.root) else Path(self.home.name)
 
     @property
     def constraints(self) -> str:

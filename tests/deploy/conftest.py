@@ -15,7 +15,10 @@ from tests.deploy import containers
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "canary-of-a-developers-disk"
-OF_A_DEVELOPER = (".git/config", ".venv/bin/python", ".env", "var/shop/shop.db", "instance/jwt.key", "server.pem")
+OF_A_DEVELOPER = (
+    ".git/config", ".venv/bin/python", ".env", "var/shop/shop.db", "instance/jwt.key", "server.pem",
+    "sample_app/.env", "sample_app/config/.env.local", "sample_app/shop.sqlite3", "sample_app/instance/session",
+)  # fmt: skip
 """Files that lie beside the sources and must be in no image."""
 
 

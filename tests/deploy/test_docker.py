@@ -88,9 +88,12 @@ def migrated(rig: Rig, image: str, options: Options) -> Sequence[str]:
     return [rig.once(image, "migrate", options=options()).stdout for _ in range(2)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def web(rig: Rig, image: str, options: Options, migrated: Sequence[str]) -> Iterator[tuple[Container, int]]:
-    """Run one web server, one worker with four threads; give it with its port once it is healthy."""
+    """Run one web server, one worker with four threads; give it with its port once it is healthy.
+
+    All tests share it, and the last one stops it.
+    """
     port = free_port()
     with rig.run(image, options=options(PORT=port)) as container:
         wait_for(container.probe, 10, "a healthy web server")
