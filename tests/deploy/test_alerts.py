@@ -174,6 +174,15 @@ def test_settings_of_runbooks(plan: Plan) -> None:
         assert f"`{name}`" in known, name
 
 
+def test_nothing_to_watch(plan: Plan) -> None:
+    """Without metrics there is nothing that could be asked, and an objective can be too low to be alerted on."""
+    assert files.rule_files(replace(plan, rooms=plan.rooms - {"metrics"})) == {}
+    low = {one.name for one in alerts(replace(plan, deploy=structs.replace(plan.deploy, slo=0.9)))}
+    assert {name for name in low if name.startswith("ErrorBudget")} == {
+        "ErrorBudgetBurnQuick", "ErrorBudgetBurnSlow", "ErrorBudgetBurnCreeping",
+    }  # fmt: skip
+
+
 def test_runbook_base(plan: Plan) -> None:
     """DEPLOY_RUNBOOKS says where people read."""
     (first, *_) = alerts(plan)

@@ -174,7 +174,7 @@ def _backup_age(plan: Plan, scope: Scope) -> Alert:
 
     def made() -> dict[str, str]:
         """Return a backup made a second after the epoch, where the cases begin."""
-        return {f"{metric}{{{scope.web}}}": "1x500"}
+        return {f"{metric}{{{scope.web}}}": f"1x{round(limit / 600) + 20}"}
 
     return Alert(
         name="BackupTooOld",

@@ -17,6 +17,9 @@ _RATIO = "{{ $value | humanizePercentage }}"
 _DAYS = 30
 """What the objective is measured over."""
 
+_MOST = 0.9
+"""A share of failures that no alert can wait for: the objective allows more than there is."""
+
 _FAILURES = 5
 """Failed requests that it takes at the least to call somebody: one of fifty at night is no outage."""
 
@@ -32,7 +35,8 @@ def alerts(plan: Plan, scope: Scope) -> Iterator[Alert]:
     yield _success_rate(scope)
     yield _latency(scope)
     for burn in BURNS:
-        yield _burn(scope, plan.deploy.slo, burn)
+        if burn.times * (1 - plan.deploy.slo) < _MOST:
+            yield _burn(scope, plan.deploy.slo, burn)
     yield _no_traffic(scope)
     if "ratelimit" in plan.rooms:
         yield _limited(scope)

@@ -30,6 +30,8 @@ class Topic:
 
 def topics(plan: Plan) -> tuple[Topic, ...]:
     """Return the rules for what the application has; a room that is left out has none."""
+    if "metrics" not in plan.rooms:
+        return ()
     scope = Scope(plan.name, plan.uses_jobs)
     found = (
         Topic(name, tuple(module.recordings(plan, scope)), tuple(module.alerts(plan, scope)))
