@@ -96,7 +96,8 @@ class Engine:
                     watch.known.wait(watch.plan.timeout + _FIRST)
             return self.report(watches)
         watches = self._chosen(self.watches(), only)
-        waits = [(watch, time.monotonic() + self._patience(watch, *watch.refresh())) for watch in watches]
+        # The clock is read last: on a busy machine a run takes its time to begin.
+        waits = [(watch, self._patience(watch, *watch.refresh()) + time.monotonic()) for watch in watches]
         for watch, ends in waits:
             watch.join(ends - time.monotonic())
             watch.settle()

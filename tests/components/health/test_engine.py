@@ -136,6 +136,20 @@ def test_hang(dependency: Dependency) -> None:
     assert time.monotonic() - began < 0.2
 
 
+def test_hang_that_takes_long_to_begin(dependency: Dependency, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a thread takes its time to start, as on a busy machine, the look still waits for the whole limit."""
+    start = threading.Thread.start
+
+    def slowly(thread: threading.Thread) -> None:
+        start(thread)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(threading.Thread, "start", slowly)
+    dependency.open.clear()
+
+    assert status(engine(plan(dependency))) == FAIL
+
+
 def test_hang_ends(dependency: Dependency) -> None:
     """The next run after a hang tells that the dependency is back."""
     whole = engine(plan(dependency, interval=0.05))
