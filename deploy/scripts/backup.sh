@@ -5,6 +5,7 @@
 #   deploy/scripts/backup.sh
 set -eu
 
-export FLASK_APP="${FLASK_APP:-sample_app}"
+app='sample_app'
+export FLASK_APP="${FLASK_APP:-$app}"
 flask prod db backup
 flask prod db verify

@@ -8,7 +8,8 @@
 # `flask prod config --json` of the release that serves now: what changes is told.
 set -eu
 
-export FLASK_APP="${FLASK_APP:-sample_app}"
+app='sample_app'
+export FLASK_APP="${FLASK_APP:-$app}"
 image=
 case ${1:-} in
   "" | -*) ;;

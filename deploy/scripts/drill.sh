@@ -6,7 +6,8 @@
 #   deploy/scripts/drill.sh [OPTION of `flask prod deploy drill`]...
 set -eu
 
-export FLASK_APP="${FLASK_APP:-sample_app}"
+app='sample_app'
+export FLASK_APP="${FLASK_APP:-$app}"
 code=0
 said=$(flask prod deploy drill --rpo "${RPO:-26h}" "$@") || code=$?
 echo "$said"

@@ -7,5 +7,6 @@
 # deploy/scripts/drill.sh rehearses it; docs/deploy/drills.md tells what comes back and what does not.
 set -eu
 
-export FLASK_APP="${FLASK_APP:-sample_app}"
+app='sample_app'
+export FLASK_APP="${FLASK_APP:-$app}"
 exec flask prod deploy recover --report "${REPORT:-lost-jobs.json}" "$@"

@@ -6,7 +6,8 @@
 set -eu
 
 [ $# -ge 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 64; }
-export FLASK_APP="${FLASK_APP:-sample_app}"
+app='sample_app'
+export FLASK_APP="${FLASK_APP:-$app}"
 version=$1 url=https://shop.example.com
 shift
 case ${1:-} in

@@ -1,4 +1,4 @@
-"""`flask prod deploy recover` on a small database: its steps, and where it stops; the disaster is test_drill.py."""
+"""`flask prod deploy recover` on a small database, step by step; the disaster is in test_drill.py."""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
+[% import "_parts/shell.jinja" as shell %]
 [% if "backups" in plan.rooms %]
 #!/bin/sh
 # Backs up the database to BACKUP_URL, removes what BACKUP_KEEP lets go, and proves the backup by restoring it into a
@@ -6,7 +7,8 @@
 #   [= plan.folder =]/scripts/backup.sh
 set -eu
 
-export FLASK_APP="${FLASK_APP:-[= plan.flask_app =]}"
+app=[= shell.word(plan.flask_app) =]
+export FLASK_APP="${FLASK_APP:-$app}"
 flask prod db backup
 flask prod db verify
 [% endif %]

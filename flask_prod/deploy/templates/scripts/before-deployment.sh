@@ -1,3 +1,4 @@
+[% import "_parts/shell.jinja" as shell %]
 #!/bin/sh
 # May this release be deployed? To be run by the release itself, with the settings and secrets that it will have: in a
 # container of its image, or by [= plan.name =]-flask on a machine with systemd. Ends with 1 when it may not.
@@ -8,7 +9,8 @@
 # `flask prod config --json` of the release that serves now: what changes is told.
 set -eu
 
-export FLASK_APP="${FLASK_APP:-[= plan.flask_app =]}"
+app=[= shell.word(plan.flask_app) =]
+export FLASK_APP="${FLASK_APP:-$app}"
 image=
 case ${1:-} in
   "" | -*) ;;

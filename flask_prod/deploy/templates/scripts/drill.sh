@@ -1,3 +1,4 @@
+[% import "_parts/shell.jinja" as shell %]
 [% if "backups" in plan.rooms %]
 #!/bin/sh
 # Rehearses the way back and destroys nothing: the last backup goes into a scratch database, is compared, measured and
@@ -7,7 +8,8 @@
 #   [= plan.folder =]/scripts/drill.sh [OPTION of `flask prod deploy drill`]...
 set -eu
 
-export FLASK_APP="${FLASK_APP:-[= plan.flask_app =]}"
+app=[= shell.word(plan.flask_app) =]
+export FLASK_APP="${FLASK_APP:-$app}"
 code=0
 said=$(flask prod deploy drill --rpo "${RPO:-26h}" "$@") || code=$?
 echo "$said"

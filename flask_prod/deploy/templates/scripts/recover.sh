@@ -1,3 +1,4 @@
+[% import "_parts/shell.jinja" as shell %]
 [% if "backups" in plan.rooms %]
 #!/bin/sh
 # The database is lost: brings the last backup back into the new, empty one at DATABASE_URL, and tells how long it took
@@ -8,6 +9,7 @@
 # [= plan.folder =]/scripts/drill.sh rehearses it; docs/deploy/drills.md tells what comes back and what does not.
 set -eu
 
-export FLASK_APP="${FLASK_APP:-[= plan.flask_app =]}"
+app=[= shell.word(plan.flask_app) =]
+export FLASK_APP="${FLASK_APP:-$app}"
 exec flask prod deploy recover --report "${REPORT:-lost-jobs.json}" "$@"
 [% endif %]
