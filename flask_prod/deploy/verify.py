@@ -217,7 +217,10 @@ class Verification:
         """Every page that needs no parameter answers, and not with 500 or more."""
         if not self.expected.routes:
             raise Skipped("the application has no route without parameters")
-        wrong = [one for one in map(self._route, self.expected.routes) if one]
+        found = [(path, *self._route(path)) for path in self.expected.routes]
+        wrong = [f"{path} {words or status}" for path, status, words in found if words or status >= 500]
+        if all(status == 400 for _, status, _ in found):
+            raise Failed("every route answers 400: is the name (--host) one of ALLOWED_HOSTS?")
         if wrong:
             raise Failed(f"{len(wrong)} of {len(self.expected.routes)}: {'; '.join(wrong[:_SHOWN])}")
         return f"{len(self.expected.routes)} routes answer below 500"
@@ -258,12 +261,12 @@ class Verification:
             raise Failed(f"{self.expected.health} tells no details: is HEALTH_TOKEN the service's own?")
         return found
 
-    def _route(self, path: str) -> str:
+    def _route(self, path: str) -> tuple[int, str]:
+        """Return the status, and what went wrong where there is none."""
         try:
-            answer = self.caller.get(path)
+            return self.caller.get(path).status, ""
         except (OSError, http.client.HTTPException) as error:
-            return f"{path} {type(error).__name__}: {error}"
-        return f"{path} {answer.status}" if answer.status >= 500 else ""
+            return 0, f"{type(error).__name__}: {error}"
 
     def _cookie(self, name: str, flags: Mapping[str, object]) -> str:
         missing = []

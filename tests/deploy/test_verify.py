@@ -61,6 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "ENVIRONMENT": "production", "SERVICE_NAME": "served", "SERVICE_VERSION": "1.2.3",
             "SECRET_KEY": "0123456789abcdef" * 4, "HEALTH_TOKEN": "h" * 40, "METRICS_TOKEN": "m" * 40,
             "REDIS_URL": valkey.url, "TRUSTED_PROXIES": "1", "RATE_LIMIT_PUBLIC": "10000",
+            "ALLOWED_HOSTS": f"served.example.com, {HOST}",
             "RUN_DIR": str(folder / "run"), "JOBS_QUEUES": "mails, default",
         }  # fmt: skip
         env = {**settings, "MEDDLE": str(folder / "meddle"), "ENV_FILE": "/dev/null", "SECRETS_DIR": "/dev/null"}
@@ -130,6 +131,15 @@ def test_wrong_tokens(place: Place) -> None:
 
     assert code == 1
     assert {name for name, (status, _) in found.items() if status == "fail"} == {"health", "version", "metrics"}
+
+
+def test_wrong_name(place: Place) -> None:
+    """A name that the service does not answer to makes every answer worthless, and is said."""
+    code, found = place.verify("--no-jobs", "--host", "served.example.org")
+    good_code, _ = place.verify("--no-jobs", "--host", "served.example.com")
+
+    assert (code, good_code) == (1, 0)
+    assert found["routes"] == ("fail", "every route answers 400: is the name (--host) one of ALLOWED_HOSTS?")
 
 
 def test_dead_worker(place: Place) -> None:
