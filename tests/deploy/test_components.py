@@ -21,6 +21,7 @@ from flask_prod.deploy.render import render as render_files
 from flask_prod.deploy.targets import TARGETS
 
 from . import crds
+from .conftest import ROOT
 from .fitting import wrong
 from .manifests import Manifest, load, matches, of, one, pods, pods_of
 from .test_ecs import Shop, about, plan_of
@@ -285,6 +286,15 @@ def test_conditions_of_analyses(build: Build) -> None:
 
 
 @pytest.mark.deploy
+@pytest.mark.parametrize("component", ["rollout-canary", "rollout-blue-green"])
+def test_analyses_end(build: Build, component: str) -> None:
+    """A metric with an interval and no count is measured for ever: no rollout would ever be done."""
+    for template in of(build(component), "AnalysisTemplate"):
+        for metric in template["spec"]["metrics"]:
+            assert ("interval" in metric) == ("count" in metric), metric["name"]
+
+
+@pytest.mark.deploy
 def test_what_is_scraped(build: Build) -> None:
     """Each pod is scraped once, on a port that it has, with a token that is there."""
     manifests = build("monitoring", "rollout-blue-green")
@@ -373,6 +383,9 @@ def test_the_names_of_the_redis_servers(build: Build) -> None:
     names = [f"shop-redis-{number}.{service['metadata']['name']}" for number in range(servers["spec"]["replicas"])]
     (files,) = [one for one in of(manifests, "ConfigMap") if one["metadata"]["name"].startswith("shop-redis-")]
 
+    told_to_people = (ROOT / "docs/deploy/components.md").read_text()
+
+    assert "hosts=" + ",".join(f"{name}:26379" for name in names) in told_to_people
     assert service["spec"]["clusterIP"] == "None"
     for container in servers["spec"]["template"]["spec"]["containers"]:
         told = {variable["name"]: variable.get("value") for variable in container["env"]}
