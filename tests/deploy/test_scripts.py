@@ -109,6 +109,7 @@ def test_shellcheck(scripts: Path, rendered: Path, pytestconfig: pytest.Config) 
     assert all(os.access(path, os.X_OK) for path in found)
 
 
+@pytest.mark.deploy
 def test_release_on_a_machine(stage: Stage) -> None:
     """Migrated first, by the new code; then the link, the restart, and a look at what serves."""
     stage.release("1.0", "1.1", current="1.0")
@@ -126,6 +127,7 @@ def test_release_on_a_machine(stage: Stage) -> None:
     assert (stage.serves(), stage.serves("previous")) == ("1.1", "1.0")
 
 
+@pytest.mark.deploy
 def test_release_whose_migration_fails(stage: Stage) -> None:
     """Nothing else is touched: the old release serves on."""
     stage.release("1.0", "1.1", current="1.0")
@@ -138,6 +140,7 @@ def test_release_whose_migration_fails(stage: Stage) -> None:
     assert stage.serves() == "1.0"
 
 
+@pytest.mark.deploy
 def test_release_that_is_not_well(stage: Stage) -> None:
     """What verification refuses is taken back at once."""
     stage.release("1.0", "1.1", current="1.0")
@@ -151,6 +154,7 @@ def test_release_that_is_not_well(stage: Stage) -> None:
     assert "releases/1.0 serves again." in said
 
 
+@pytest.mark.deploy
 def test_rollback_on_a_machine(stage: Stage) -> None:
     """The older code is asked whether it knows the database; then link, restart, and a look."""
     stage.release("1.0", "1.1", current="1.1", previous="1.0")
@@ -166,6 +170,7 @@ def test_rollback_on_a_machine(stage: Stage) -> None:
     assert (stage.serves(), stage.serves("previous")) == ("1.0", "1.1")
 
 
+@pytest.mark.deploy
 @pytest.mark.parametrize("force", ["", "yes"])
 def test_rollback_before_a_migration(stage: Stage, force: str) -> None:
     """A database that the older code does not know is refused, unless somebody knows better."""
@@ -180,6 +185,7 @@ def test_rollback_before_a_migration(stage: Stage, force: str) -> None:
     assert ("1.0 does not know this database; nothing was done." in said) is (not force)
 
 
+@pytest.mark.deploy
 def test_rollback_to_nothing(stage: Stage) -> None:
     """Without an earlier release there is a sentence, and nothing is done."""
     stage.release("1.1", current="1.1")
@@ -198,6 +204,7 @@ _CLUSTER = (
 )
 
 
+@pytest.mark.deploy
 @pytest.mark.parametrize("check", ["0", "1"])
 def test_rollback_in_a_cluster(stage: Stage, check: str) -> None:
     """The image before is asked, in a copy of a pod, whether it knows the database; only then it serves."""
@@ -218,6 +225,7 @@ def test_rollback_in_a_cluster(stage: Stage, check: str) -> None:
     assert any("-- flask prod deploy verify http://127.0.0.1:8000" in call for call in calls) is (check == "0")
 
 
+@pytest.mark.deploy
 def test_rollback_of_a_canary(stage: Stage) -> None:
     """Where Argo Rollouts has the web server, it is Argo that takes it back."""
     stage.answer(*_CLUSTER[1:])
@@ -229,6 +237,7 @@ def test_rollback_of_a_canary(stage: Stage) -> None:
     assert "kubectl rollout undo --namespace=shop deployment/shop-web" not in calls
 
 
+@pytest.mark.deploy
 @pytest.mark.parametrize("known", [True, False])
 def test_rollback_of_the_stack(stage: Stage, known: bool, rendered: Path) -> None:
     """The tag goes back when the older code knows the database, without the migration of an older image."""
@@ -248,6 +257,7 @@ def test_rollback_of_the_stack(stage: Stage, known: bool, rendered: Path) -> Non
     assert left == ("TAG=1.0\nHTTP_PORT=80\n" if known else "TAG=1.1\nHTTP_PORT=80\n")
 
 
+@pytest.mark.deploy
 def test_words_of_the_small_scripts(stage: Stage) -> None:
     """Each small script says of itself what the commands have to know."""
     stage.answer(names=("flask",))
@@ -264,6 +274,7 @@ def test_words_of_the_small_scripts(stage: Stage) -> None:
     assert saved == ["flask prod db backup", "flask prod db verify"]
 
 
+@pytest.mark.deploy
 def test_backup_that_fails_is_not_proved(stage: Stage) -> None:
     """The last good backup is not shown for one that was not made."""
     stage.answer('"flask prod db backup") exit 1 ;;', names=("flask",))
@@ -350,6 +361,7 @@ def test_ready_tells_what_changes(checked: Ready, app: Flask, tmp_path: Path) ->
     assert checked.found("--config-before", str(before))["config"] == ("ok", "1 changed: DRAIN_SECONDS 7.0 -> 0.0")
 
 
+@pytest.mark.deploy
 def test_ready_asks_for_image_and_signature(
     checked: Ready, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
