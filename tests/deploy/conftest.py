@@ -84,8 +84,9 @@ def image(rig: containers.Rig, context: Path) -> str:
     """Return the tag of the shop's image, built of the rendered Dockerfile; the same for all tests of a run."""
     args = {"VERSION": "1.2.3", "REVISION": "0123abc", "SOURCE": "https://git.example.com/shop"}
     tag = f"localhost/flask-prod-tests/shop:{fingerprint(context)}"
-    if not rig.has(tag):  # what was built of the very same files is the same image
-        rig.build(context / "deploy/docker/Dockerfile", context, tag, args)
+    with rig.alone():
+        if not rig.has(tag):  # what was built of the very same files is the same image
+            rig.build(context / "deploy/docker/Dockerfile", context, tag, args)
     return tag
 
 

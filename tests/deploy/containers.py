@@ -67,21 +67,13 @@ def prepared() -> Rig:
         raise Missing("containers are run as root only")
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    rig = Rig(folder)
+    with rig.alone():
         _install()
-        rig = Rig(folder)
         rig.remove_abandoned()
         if not rig.has(STAND_IN):
             rig.pack_stand_in()
     return rig
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one run at a time prepare the machine."""
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _install() -> None:
@@ -134,6 +126,13 @@ class Rig:
             "TMPDIR": "/var/tmp",  # not the tests' own, whose files are counted
         }
         self.pip = _pip_settings()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let one process of this machine at a time install, pack or build: the others then find it done."""
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def podman(
         self, *words: str | Path, check: bool = True, seconds: float = 120, **options: Any

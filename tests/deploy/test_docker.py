@@ -134,6 +134,7 @@ class TestWhatIsRendered:
         text = (bakery / "deploy/docker/Dockerfile").read_text()
 
         assert "--requirement requirements.txt" in text
+        assert 'SERVICE_NAME="bakery"' in text
         assert "IMAGE worker" not in text
         assert "IMAGE migrate" not in text
         assert "CONFIG_DIR" not in text
