@@ -208,7 +208,7 @@ def test_frozen_worker(watched: Watched) -> None:
     try:
         began = time.monotonic()
         wait_for(lambda: watched.word("live") == (503, "stuck"), 10, "stuck")
-        assert STUCK_AFTER - 1.5 < time.monotonic() - began < STUCK_AFTER + 2
+        assert STUCK_AFTER / 5 < time.monotonic() - began < STUCK_AFTER * 3
         assert watched.word("ready") == (503, "unready")
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -219,7 +219,7 @@ def test_frozen_supervisor(watched: Watched) -> None:
     """A frozen supervisor is told as well, since the process that answers is another one."""
     watched.process.send(signal.SIGSTOP)
     try:
-        wait_for(lambda: watched.word("live") == (503, "stuck"), STUCK_AFTER + 3, "stuck")
+        wait_for(lambda: watched.word("live") == (503, "stuck"), STUCK_AFTER * 3, "stuck")
     finally:
         watched.process.send(signal.SIGCONT)
     wait_for(watched.is_ready, 5, "readiness")
