@@ -176,8 +176,9 @@ def test_what_is_written_lies_on_a_volume_of_ours(templates: Mapping[str, Templa
     """A volume belongs to root on Fargate, so it is opened to all before the service starts."""
     for task in tasks(templates).values():
         first = task["ContainerDefinitions"][0]
+        mounted = [mount["ContainerPath"] for mount in first["MountPoints"]]
 
-        assert (first["User"], first["Command"]) == ("0", ["chmod", "1777", "/tmp"])
+        assert (first["User"], first["Command"]) == ("0", ["chmod", "1777", *mounted])
         assert first["Essential"] is False
         assert ours(task)["DependsOn"] == [{"ContainerName": first["Name"], "Condition": "SUCCESS"}]
         assert ours(task)["MountPoints"] == first["MountPoints"]
@@ -289,7 +290,7 @@ def test_an_application_with_neither_jobs_nor_database(make_app: MakeApp) -> Non
 
     assert set(files) == {"base.yaml", "service.yaml", "release.sh"}
     assert set(tasks(found)) == {"WebTask"}
-    assert [one["Name"] for one in tasks(found)["WebTask"]["ContainerDefinitions"]] == ["tmp", "web"]
+    assert [one["Name"] for one in tasks(found)["WebTask"]["ContainerDefinitions"]] == ["volumes", "web"]
     assert "migrat" not in files["release.sh"]
     assert "Metrics" not in found["base"]["Resources"]
 
@@ -414,7 +415,7 @@ def test_cfn_lint_finds_nothing(folder: Path, pytestconfig: pytest.Config, tmp_p
     """cfn-lint, which knows every resource's schema, has nothing to say; a misspelt property it finds."""
     lint = program("cfn-lint", pytestconfig)
     broken = tmp_path / "broken.yaml"
-    broken.write_text((folder / "service.yaml").read_text().replace("StopTimeout:", "StopTimeOut:"))
+    broken.write_text((folder / "migrate.yaml").read_text().replace("StopTimeout:", "StopTimeOut:"))
 
     done = run(lint, "--include-checks", "I", "--format", "parseable", "--", *folder.glob("*.yaml"), broken)
     found = done.stdout.splitlines()
