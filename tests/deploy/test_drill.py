@@ -163,7 +163,8 @@ def disaster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
         began = time.monotonic()
         database.start()
         database.execute("CREATE DATABASE shop")
-        done = scene.script("recover.sh", "--yes", "--json", "--rto", f"{RTO:g}")
+        lost = f"{datetime.fromtimestamp(lost_at, UTC):%Y-%m-%d %H:%M:%S}"
+        done = scene.script("recover.sh", "--yes", "--json", "--rto", f"{RTO:g}", "--lost-at", lost)
         assert done.returncode == 0, done.stdout + done.stderr
         found = json.loads(done.stdout)
         restored = frozenset(row[0] for row in scene.rows("SELECT id FROM orders"))
@@ -241,7 +242,7 @@ def test_in_time(disaster: Told, capsys: pytest.CaptureFixture[str]) -> None:
     """The database is back, and the shop sells again, within three minutes; what is lost is measured too."""
     assert disaster.rto < RTO
     assert disaster.serving < RTO
-    assert disaster.rpo == pytest.approx(disaster.lost_at - disaster.backed_up, abs=15)
+    assert 0 < disaster.rpo <= disaster.lost_at - disaster.backed_up
     with capsys.disabled():
         print(
             f"\nDisaster: {len(disaster.restored)} orders back, RTO {disaster.rto:.1f} s (selling again after "
