@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -437,3 +438,16 @@ def test_an_application_with_neither_database_nor_redis(make_app: Callable[..., 
     assert components == set(COMPONENTS) - {"postgres", "redis"}
     assert [one["kind"] for one in scraped] == ["ServiceMonitor"]
     assert [patch["target"]["kind"] for patch in vault["patches"]] == ["Deployment", "AnalysisTemplate"]
+
+
+def test_without_the_sdk_of_grafana(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has not installed what makes dashboards gets everything else."""
+    for name in [name for name in sys.modules if name.startswith("grafana_foundation_sdk")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "grafana_foundation_sdk", None)
+    monkeypatch.delitem(sys.modules, "flask_prod.deploy.dashboards.grafana", raising=False)
+
+    paths = {str(file.path) for file in render_files(TARGETS["kubernetes"], plan)}
+
+    assert "components/monitoring/rules.yaml" in paths
+    assert not [path for path in paths if "dashboards" in path]
