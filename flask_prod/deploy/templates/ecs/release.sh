@@ -5,7 +5,7 @@
 #   release.sh back ENVIRONMENT IMAGE VERSION       the services alone: an image from before[% if plan.prepare %], without migrations[% endif %][= "\n" =]#   release.sh now ENVIRONMENT                      prints image and version that run there; nothing before the first release
 #
 # IMAGE is one by its digest, NAME@sha256:... It needs the AWS CLI, version 2, and somebody who may do this. The stack of
-# base.yaml is called [= plan.name =]-ENVIRONMENT. Exit code 0 means that the new image serves; otherwise the earlier one does.
+# base.yaml is called [= plan.name =]-ENVIRONMENT. Exit code 0 means that the new image serves; else the earlier one still does.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
