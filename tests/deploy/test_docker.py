@@ -96,7 +96,7 @@ def web(rig: Rig, image: str, options: Options, migrated: Sequence[str]) -> Iter
     """
     port = free_port()
     with rig.run(image, options=options(PORT=port)) as container:
-        wait_for(container.probe, 10, "a healthy web server")
+        wait_for(container.probe, 90, "a healthy web server")
         yield container, port
 
 
@@ -221,6 +221,14 @@ class TestMigrate:
 class TestWeb:
     """`web`: the default, in a container that may do nothing."""
 
+    def test_start(self, web: tuple[Container, int]) -> None:
+        """It is healthy within 10 seconds of a processor: how long that takes is up to who else wants it."""
+        container, _ = web
+        used, waited = processor_time(container), time.monotonic() - container.began
+        print(f"healthy after {waited:.1f} s, {used:.1f} s of a processor, the checks included")
+
+        assert used < 10
+
     def test_who_serves(self, web: tuple[Container, int]) -> None:
         """Process 1 is gunicorn itself, with no rights at all, on a disk that it cannot write to."""
         container, _ = web
@@ -256,7 +264,7 @@ class TestWeb:
             before = load.tally.requests
             began = time.monotonic()
             container.signal("TERM")
-            wait_for(lambda: not rotation.ports, 5, "readiness that says no")
+            wait_for(lambda: not rotation.ports, 20, "readiness that says no")
         code, seconds = container.wait(GRACE + 10), time.monotonic() - began
         print(f"{load.tally.requests} requests, {before} before SIGTERM; ended after {seconds:.1f} s")
 
@@ -298,18 +306,31 @@ class TestWorker:
 
 
 def stopped_while_starting(container: Container) -> int:
-    """Send SIGTERM once the entry point runs; return the exit code, for which there is little time."""
+    """Send SIGTERM once the entry point runs; return the exit code. Who has not heard it goes on for minutes."""
     first = Path(f"/proc/{container.pid}/cmdline")
     wait_for(lambda: b"/usr/local/bin/" in first.read_bytes(), 5, "the entry point")
     time.sleep(0.1)  # the interpreter's own start, in which nobody can listen
     container.signal("TERM")
-    return container.wait(15)
+    return container.wait(30)
 
 
 def most_memory(container: Container) -> int:
-    """Return the most bytes the container ever held; skip the test where nobody counts them."""
-    for name in ("memory/memory.max_usage_in_bytes", "memory.peak"):  # cgroup 1 and 2
-        said = container.exec("cat", f"/sys/fs/cgroup/{name}", check=False).strip()
-        if said.isdigit():
-            return int(said)
-    pytest.skip("this kernel does not tell how much memory a container has used")
+    """Return the most bytes the container ever held."""
+    return counted(container, "memory/memory.max_usage_in_bytes", "memory.peak", r"(\d+)")
+
+
+def processor_time(container: Container) -> float:
+    """Return the seconds of a processor that the container has used."""
+    try:
+        return counted(container, "cpuacct/cpuacct.usage", "-", r"(\d+)") / 1e9
+    except LookupError:
+        return counted(container, "-", "cpu.stat", r"usage_usec (\d+)") / 1e6
+
+
+def counted(container: Container, first: str, second: str, form: str) -> int:
+    """Return what the kernel has counted, in the file of cgroup 1 or 2; LookupError where there is none."""
+    for name in (first, second):
+        said = re.search(form, container.exec("cat", f"/sys/fs/cgroup/{name}", check=False))
+        if said:
+            return int(said[1])
+    raise LookupError(f"this kernel tells neither {first} nor {second}")
