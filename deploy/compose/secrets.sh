@@ -43,7 +43,7 @@ if missing redis/users.acl; then
     hash=$(printf %s "$(cat secrets/REDIS_PASSWORD)" | sha256sum | cut -d ' ' -f 1)
     put redis/users.acl "user default off
 user probe on nopass +ping
-user shop on #$hash ~shop:production:* ~rq:* &* +@all -@dangerous -@admin +info +config|get"
+user shop on #$hash ~shop:production:* ~rq:* ~ &* +@all -@dangerous -@admin +info +config|get"
 fi
 
 # What only you know: write it into these files. Empty means none.

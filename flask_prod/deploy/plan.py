@@ -234,11 +234,12 @@ class Plan:
     def redis_rules(self) -> str:
         """What the service may do on the Redis server, as rules of an ACL: its own keys, and nothing dangerous.
 
-        INFO and CONFIG GET tell how durable the server is, which jobs and the outbox must know.
+        INFO and CONFIG GET tell how durable the server is, which jobs and the outbox must know; `~` alone is the
+        key without a name, by which the scripts of jobs say that there is none.
         """
         keys = f"~{self.service.service_name}:{self.environment}:*"
         asked = "+info +config|get" if self.uses_jobs else ""
-        return f"{keys}{' ~rq:*' if self.uses_jobs else ''} &* +@all -@dangerous -@admin {asked}".strip()
+        return f"{keys}{' ~rq:* ~' if self.uses_jobs else ''} &* +@all -@dangerous -@admin {asked}".strip()
 
     @property
     def traces(self) -> bool:

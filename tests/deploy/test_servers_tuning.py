@@ -16,6 +16,7 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flask_prod import ProdKit
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.kit import state_of
 from flask_prod.deploy.plan import Plan, read_plan
@@ -35,6 +36,7 @@ from flask_prod.deploy.settings import DeploySettings
 from flask_prod.deploy.targets import TARGETS
 from flask_prod.server.sums import RESERVED
 from sample_app import create_app
+from tests.apps import MakeApp
 from tests.postgres import ask
 from tests.servers import HOST, Postgres, Valkey, valkey_binary, wait_for
 
@@ -300,6 +302,18 @@ class TestRedis:
                 with pytest.raises(redis.exceptions.NoPermissionError):
                     client.execute_command(*command)
 
+    def test_jobs_need_no_more(self, tuned_valkey: TunedValkey, make_app: MakeApp) -> None:
+        """Jobs are dispatched and looked at with these rights: nothing is refused."""
+        kit = ProdKit(only=("redis", "jobs"))
+        url = f"redis://shop:word@{HOST}:{tuned_valkey.port}/0"
+        app = make_app(kit=kit, SERVICE_NAME="shop", ENVIRONMENT="production", REDIS_URL=url)
+        with app.app_context():
+            kit.job()(_nothing).dispatch()
+            assert kit.jobs.queue("default").count == 1
+
+        with tuned_valkey.client("test") as client:
+            assert client.acl_log() == []
+
     def test_a_stranger_has_nothing(self, tuned_valkey: TunedValkey) -> None:
         """Without a password there is no command, and who probes may only PING."""
         assert tuned_valkey.command("GET", "shop:production:a").startswith(b"-NOAUTH")
@@ -307,6 +321,10 @@ class TestRedis:
             assert client.ping() is True
             with pytest.raises(redis.exceptions.NoPermissionError):
                 client.get("shop:production:a")
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 def test_without_jobs(plan: Plan) -> None:
