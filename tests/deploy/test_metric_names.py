@@ -13,7 +13,7 @@ import yaml
 
 from tests.deploy.conftest import ROOT
 from tests.deploy.tools import program
-from tests.deploy.watching import Watched, watched
+from tests.deploy.watching import KEY, Watched, watched
 from tests.servers import Postgres, wait_for
 
 pytestmark = pytest.mark.deploy
@@ -195,25 +195,40 @@ def test_consequences_are_not_told(running: Watched, cause: str, effect: str, si
     assert found == [False, silent, False]
 
 
+def test_warnings_become_tickets(running: Watched) -> None:
+    """A warning is written where tickets go, with its words and a link to its runbook; nobody is called."""
+
+    def told() -> list[dict[str, Any]]:
+        found = (
+            part for request in list(running.told["tickets"].requests) for part in request.json["attachments"]
+        )
+        return [part for part in found if "shop: No backup is known" in part["title"]]
+
+    (message, *_) = wait_for(told, 30, "a ticket")
+    assert message["title"].startswith("FIRING ")
+    assert "The service has not seen a single backup" in message["text"]
+    assert "database.md#nobackup|runbook>" in message["text"]
+    assert "No backup is known" not in str([one.json for one in running.told["pager"].requests])
+
+
 def test_instance_that_is_gone_calls_somebody(running: Watched) -> None:
     """A web server that is stopped reaches the pager through Prometheus and Alertmanager, with its runbook.
 
     The last test of this module: nothing is watched afterwards.
     """
-    pager = running.told["pager"]
 
     def told() -> list[dict[str, Any]]:
-        found = [alert for request in list(pager.requests) for alert in request.json["alerts"]]
+        found = [request.json for request in list(running.told["pager"].requests)]
         return [
-            one for one in found if one["labels"]["alertname"] == "InstanceDown" and "case" not in one["labels"]
+            one for one in found if one["payload"]["summary"] == "shop: An instance does not answer Prometheus"
         ]
 
     assert told() == []
     running.shop.stop()
-    (alert, *_) = wait_for(told, 30, "the pager to be called")
-    assert alert["status"] == "firing"
-    assert alert["labels"]["severity"] == "critical"
-    assert alert["labels"]["service"] == "shop"
-    assert alert["labels"]["environment"] == "production"
-    assert alert["labels"]["instance"].endswith(f":{running.shop.port}")
-    assert alert["annotations"]["runbook_url"].endswith("instances.md#instancedown")
+    (call, *_) = wait_for(told, 30, "the pager to be called")
+    assert call["routing_key"] == KEY
+    assert call["event_action"] == "trigger"
+    assert call["payload"]["severity"] == "critical"
+    words = call["payload"]["custom_details"]["alerts"]
+    assert f":{running.shop.port} of shop has not answered a scrape for a minute." in words
+    assert "instances.md#instancedown" in words

@@ -29,6 +29,7 @@ from tests.servers import HOST, HttpSink, Process, Valkey, free_port, wait_for
 from .asking import Asked
 
 TOKEN = "a-token-for-these-tests"
+KEY = "a-routing-key-for-these-tests"
 TEMPLATES = Path("/usr/share/prometheus/alertmanager")
 """What Debian's Alertmanager does not start without."""
 
@@ -44,7 +45,7 @@ class Watched:
     shop: Shop
     prometheus: Asked
     told: Mapping[str, HttpSink]
-    """What each receiver of Alertmanager is sent."""
+    """What stands for PagerDuty and Slack, by receiver of Alertmanager."""
 
     alertmanager: str
     """The address of Alertmanager."""
@@ -210,7 +211,12 @@ def _configure_alertmanager(file: Path, folder: Path, told: Mapping[str, HttpSin
     for route in (config["route"], *config["route"]["routes"]):
         route.update(group_wait="200ms", group_interval="1s")
     for receiver in config["receivers"]:
-        name = receiver["name"]
-        receiver.clear()
-        receiver.update(name=name, webhook_configs=[{"url": told[name].url, "send_resolved": True}])
+        sink = told[receiver["name"]]
+        secret = folder / receiver["name"]
+        if "pagerduty_configs" in receiver:
+            secret.write_text(KEY)
+            receiver["pagerduty_configs"][0].update(routing_key_file=str(secret), url=sink.url)
+        else:
+            secret.write_text(sink.url)
+            receiver["slack_configs"][0].update(api_url_file=str(secret))
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(config))
