@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from hypothesis import HealthCheck, settings
 
 from flask_prod import ProdKit
 from flask_prod.components.logs.bridge import RootHandler
@@ -55,6 +56,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     report = yield
     report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
+
+
+def pytest_configure() -> None:
+    """Let examples of hypothesis take the time that a busy machine needs; a test's own settings win."""
+    settings.register_profile("flask-prod", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("flask-prod")
 
 
 @pytest.fixture(scope="session")

