@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,11 +60,15 @@ def test_the_service_follows_the_primary(trio: Trio) -> None:
         lost.start()
         seconds_until(lambda: lost.role == "slave" and trio.whole(), 30, "the lost one as a replica")
 
+        handle.ask("SET", "order", "43")
+        begun = time.monotonic()
         done = heir.hand_over()
+        took = time.monotonic() - begun
         again = seconds_until(lambda: works(handle), 10, "the one after it")
         assert done.returncode == 0, done.stderr
         assert heir.role == "slave"
-        assert handle.ask("GET", "order") == b"42"
+        assert handle.ask("GET", "order") == b"43"
+        assert took < away  # ten seconds, and two primaries meanwhile, where it is not coordinated
         assert again < 5 < away < 15  # nobody had to miss it first
 
         last = trio.primary
@@ -77,6 +82,6 @@ def test_the_service_follows_the_primary(trio: Trio) -> None:
             trio.primary is last or switched
         )  # on a machine with too much to do they may miss it, and choose anew
         seconds_until(lambda: works(handle), 10, "a write")
-        assert handle.ask("GET", "order") == b"42"
+        assert handle.ask("GET", "order") == b"43"
     finally:
         handle.close()
