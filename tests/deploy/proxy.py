@@ -115,7 +115,7 @@ class Proxy(Server):
     def _write_certificate(self) -> None:
         folder = self.folder / "tls"
         folder.mkdir()
-        issued = self.authority.issue_cert(self.host)
+        issued = self.authority.issue_cert(self.host, key_type=trustme.KeyType.RSA)
         issued.private_key_pem.write_to_path(str(folder / "privkey.pem"))
         for pem in issued.cert_chain_pems:
             pem.write_to_path(str(folder / "fullchain.pem"), append=True)
