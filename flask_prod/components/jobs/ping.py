@@ -48,9 +48,7 @@ def ping_queues(engine: Engine | Later, seconds: float, queues: tuple[str, ...] 
     missing = [queue for queue in waiting if queue not in done]
     if missing:
         names = ", ".join(missing)
-        raise NobodyCame(
-            f"no worker has done a job of {names} within {seconds:g} s: is there a worker?"
-        )
+        raise NobodyCame(f"no worker has done a job of {names} within {seconds:g} s: is there a worker?")
     return done
 
 
