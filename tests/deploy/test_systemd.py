@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import http.client
 import json
 import os
@@ -25,11 +24,10 @@ from pathlib import Path
 import pytest
 
 from flask_prod.deploy.calendar import calendar_of
-from tests import debian
 from tests.deploy.analyze import analyze, perhaps
 from tests.deploy.conftest import render
 from tests.deploy.tools import run
-from tests.servers import HOST, Gunicorn, Valkey, free_port, wait_for
+from tests.servers import HOST, Valkey, free_port, wait_for
 
 ROOT = Path(__file__).parents[2]
 CAGE = Path(__file__).with_name("cage.py")
@@ -301,7 +299,7 @@ def test_web(prepared: Machine) -> None:
         assert b"READY=1" in notified.recv(1000)
         statuses: list[int] = []
         end = threading.Event()
-        clients = [threading.Thread(target=_ask, args=(machine.port, end, statuses)) for _ in range(2)]
+        clients = [threading.Thread(target=ask, args=(machine.port, end, statuses)) for _ in range(2)]
         wait_for(lambda: _status(machine.port, "/health/ready") == 200, 30, "readiness")
         for client in clients:
             client.start()
@@ -366,81 +364,6 @@ def test_ready_for_production(prepared: Machine) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.deploy
-def test_rotation(units: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """logrotate turns the file under a running server: not a line is lost, and the new file is written at once."""
-    rotate = _logrotate(pytestconfig)
-    log = tmp_path / "log" / "shop.log"
-    log.parent.mkdir(mode=0o750)
-    env = {
-        "ENVIRONMENT": "production",
-        "SECURITY_FORCE_HTTPS": "0",
-        "LOG_OUTPUT": str(log),
-        "RATE_LIMIT_ENABLED": "0",
-    }
-    env |= {
-        "SECRET_KEY": SECRET,
-        "RUN_DIR": str(tmp_path / "run"),
-        "ENV_FILE": os.devnull,
-        "SECRETS_DIR": os.devnull,
-    }
-    app = "tests.deploy.served:create_app()"
-    kit = "python:flask_prod.server.gunicorn_conf"
-    with Gunicorn(app, config=kit, args=["-w", "2"], env=env, ready="/health/live") as service:
-        config = _for_this_machine(units / "logrotate.d" / "shop", log.parent, service.pid)
-        (tmp_path / "shop").write_text(config)
-        said = run(rotate, "-d", tmp_path / "shop")
-        assert said.returncode == 0, said.stderr
-        assert "error" not in said.stderr.lower(), said.stderr
-
-        asked: list[int] = []
-        end = threading.Event()
-        client = threading.Thread(target=_ask, args=(service.port, end, asked, "/greeting"))
-        client.start()
-        for turn in range(2):
-            before = len(asked)
-            wait_for(lambda before=before: len(asked) > before + 30, 20, "requests")  # type: ignore[misc]
-            done = run(rotate, "--force", "--state", tmp_path / "state", tmp_path / "shop")
-            assert done.returncode == 0, done.stderr
-            wait_for(lambda: log.exists() and log.stat().st_size > 0, 5, "lines in the new file")
-            time.sleep(1.1 * (turn == 0))  # names of turned files have seconds
-        end.set()
-        client.join(10)
-        wait_for(lambda: _lines(log.parent) >= len(asked), 5, "the last lines")
-
-    assert len(list(log.parent.iterdir())) == 3
-    assert _lines(log.parent) == len(asked)
-    assert len(list(log.parent.glob("*.gz"))) == 1
-
-
-def _logrotate(config: pytest.Config) -> str:
-    """Return the path of logrotate with its libraries; skip the test where it cannot be had."""
-    try:
-        without = ("cron", "anacron", "systemd", "sensible")
-        return debian.provide(["logrotate"], "logrotate", debian.kept(config), without)
-    except debian.Missing as error:
-        pytest.skip(str(error))
-
-
-def _for_this_machine(config: Path, folder: Path, pid: int) -> str:
-    """Return logrotate's file with the folder, the user and the way to send a signal that this machine has."""
-    text = config.read_text().replace("/var/log/shop", str(folder)).replace("shop shop", "root root")
-    if os.geteuid() != 0:
-        text = re.sub(r"^ +su .*\n", "", text, flags=re.MULTILINE).replace("create 0640 root root", "create 0640")
-    way = "systemctl kill --kill-whom=main --signal=SIGUSR1 shop-web.service 2>/dev/null || true"
-    assert way in text
-    return text.replace(way, f"kill -USR1 {pid}")
-
-
-def _lines(folder: Path) -> int:
-    """Return how many answered requests all log files tell of, the compressed too."""
-    found = 0
-    for path in folder.iterdir():
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found += sum(json.loads(line).get("path") == "/greeting" for line in raw.splitlines())
-    return found
-
-
 def _run_once(machine: Machine, unit: str) -> str:
     said = ""
     for command in machine.commands(unit):
@@ -488,6 +411,7 @@ def _status(port: int, path: str) -> int:
         connection.close()
 
 
-def _ask(port: int, end: threading.Event, statuses: list[int], path: str = "/health/live") -> None:
+def ask(port: int, end: threading.Event, statuses: list[int], path: str = "/health/live") -> None:
+    """Ask again and again until told to end, and note each status; 0 without an answer."""
     while not end.is_set():
         statuses.append(_status(port, path))
