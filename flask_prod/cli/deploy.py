@@ -14,7 +14,7 @@ from flask import Flask
 from flask.cli import ScriptInfo
 
 from flask_prod.deploy import TARGETS, Plan, Target, render
-from flask_prod.deploy.plan import read_plan
+from flask_prod.deploy.reading import read_plan
 
 from .deploy_ready import ready
 from .deploy_recover import drill, recover

@@ -166,7 +166,7 @@ def read_secret_files(sources: list[Source]) -> dict[str, str]:
     folder = next((str(s.values["SECRETS_DIR"]) for s in sources if s.values.get("SECRETS_DIR")), SECRETS_DIR)
     values = {}
     if os.path.isdir(folder):
-        for path in Path(folder).iterdir():
+        for path in _inside(folder):
             if path.is_file() and not path.name.startswith(".") and os.access(path, os.R_OK):
                 values[path.name.upper()] = _text(path).rstrip("\r\n")
     for source in reversed(sources):
@@ -174,6 +174,16 @@ def read_secret_files(sources: list[Source]) -> dict[str, str]:
             if name.endswith("_FILE") and name not in _NOT_A_SECRET and isinstance(path, str) and path:
                 values.update(_secret(name, Path(path)))
     return values
+
+
+def _inside(folder: str) -> list[Path]:
+    try:
+        return list(Path(folder).iterdir())
+    except OSError as error:
+        raise ConfigError(
+            [f"{folder}, the folder of secrets, cannot be read: {error.strerror}. Let the service's user read it, "
+             "or name another one by SECRETS_DIR."]
+        ) from error  # fmt: skip
 
 
 def read_profiles(name: str, folders: list[Path]) -> Iterator[Source]:

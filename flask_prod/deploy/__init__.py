@@ -1,7 +1,8 @@
 """Deployment files, rendered for the user's own application: `flask prod deploy init`.
 
-plan.py says what the files must know, targets.py what there is to render, templates/ how it looks. deploy/ of the
-repository is the rendering for the sample shop, and docs/deploy.md tells how each file is proven.
+plan.py has what the files say of an application, reading.py asks it, targets.py knows what there is to render, and
+templates/ how it looks. deploy/ of the repository is the rendering for the sample shop; docs/deploy.md tells how
+each file is proven.
 """
 
 from .plan import Plan

@@ -1,8 +1,4 @@
-"""What deployment files must know of one application: read from it as it would be in production.
-
-Settings of this machine (environment, .env, secret files) do not count: a laptop's PORT is no cluster's. Secrets
-are known by name only.
-"""
+"""What deployment files say about one application; reading.py fills it in. Secrets are known by name only."""
 
 from __future__ import annotations
 
@@ -15,28 +11,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
-from msgspec.structs import replace
-
 from flask_prod.components.database.pools.views import PATH as POOLS
 from flask_prod.core.errors import ConfigError
-from flask_prod.core.kit import KitState
-from flask_prod.core.settings import Section, ServiceSettings, Settings, Source, key_names, read_settings
-from flask_prod.core.settings_doc import written
-from flask_prod.core.sources import find_sources
-from flask_prod.core.values import Secret, SecretUrl
+from flask_prod.core.settings import ServiceSettings
 from flask_prod.server.sums import CLOSING, SurroundingsSettings
 from flask_prod.server.web_settings import ServerSettings
 
 from .calendar import calendar_of
 from .fargate import size_of
-from .own import Own, own_metrics
+from .own import Own
 from .project import Project
 from .servers import DatabaseSizes, RedisSizes
 from .settings import DeploySettings
-
-NOWHERE = "/dev/null"
-"""No file of settings, and no folder of secrets."""
 
 _ALWAYS = ("SECRET_KEY", "HEALTH_TOKEN", "METRICS_TOKEN")
 _BY_ROOM = {
@@ -105,7 +91,8 @@ class Plan:
         """The command that runs the project's tests: `make test` where there is such a target, else pytest."""
         makefile = self.root / "Makefile"
         made = makefile.is_file() and re.search(r"^test\b.*:", makefile.read_text(errors="replace"), re.MULTILINE)
-        return "make test" if made else "pip install -r requirements.txt pytest && python -m pytest"
+        wanted = "." if self.project.is_package else "--requirement requirements.txt"
+        return "make test" if made else f"pip install {wanted} pytest && python -m pytest"
 
     @property
     def host(self) -> str:
@@ -245,94 +232,3 @@ class Plan:
     def traces(self) -> bool:
         """Whether spans can be sent: the room needs its extra, and the image has what this environment has."""
         return "tracing" in self.rooms and importlib.util.find_spec("opentelemetry.sdk") is not None
-
-
-def read_plan(
-    state: KitState, entry: str, flask_app: str, environment: str = "production", folder: str = "deploy"
-) -> Plan:
-    """Return the plan of an application for *environment*; entry and FLASK_APP are what the user would type."""
-    environ = {"ENVIRONMENT": environment, "ENV_FILE": NOWHERE, "SECRETS_DIR": NOWHERE}
-    sources = find_sources(_of_code(state), Path(state.app.root_path), environ, remote=None)
-    kinds: list[type[Section]] = list(
-        dict.fromkeys((*state.settings.kinds, ServerSettings, SurroundingsSettings, DeploySettings))
-    )
-    sections: dict[type[Section], Section] = {}
-    problems: list[str] = []
-    for kind in kinds:
-        sections[kind], wrong = _section(kind, sources)
-        problems += wrong
-    settings = Settings(sections, ())
-    said = _said(kinds, sections, sources)
-    service = settings.section(ServiceSettings)
-    return Plan(
-        environment=environment,
-        entry=entry,
-        flask_app=flask_app,
-        root=Path.cwd(),
-        service=_named(service, state),
-        server=settings.section(ServerSettings),
-        around=settings.section(SurroundingsSettings),
-        deploy=settings.section(DeploySettings),
-        values={key: value for kind in sections for key, value in _values(kind, sections[kind])},
-        said=said,
-        rooms=frozenset(state.contributions),
-        static=f"{state.app.static_url_path}/" if state.app.has_static_folder else "",
-        prepare=_prepare(state.app, frozenset(state.contributions)),
-        home=Path(state.app.root_path),
-        folder=folder,
-        own_metrics=own_metrics(state),
-        problems=problems,
-    )
-
-
-def _of_code(state: KitState) -> dict[str, Any]:
-    """Return what app.config says without secrets, and without what this machine's environment says of itself."""
-    first = next((source for source in state.settings.sources if source.name == "app.config"), None)
-    names = {key for key, _ in _rows(state) if key != "ENVIRONMENT"}
-    return {key: value for key, value in (first.values if first else {}).items() if key in names}
-
-
-def _rows(state: KitState) -> list[tuple[str, Any]]:
-    return [(row.key, row.value) for row in state.settings.rows if not isinstance(row.value, Secret)]
-
-
-def _section(kind: type[Section], sources: Sequence[Source]) -> tuple[Section, Sequence[str]]:
-    """Return one section, its defaults where something is wrong with it, and what that is."""
-    names = {name for field in kind.__struct_fields__ for name in key_names(kind, field)}
-    only = [Source(s.name, {n: v for n, v in s.values.items() if n in names}) for s in sources]
-    try:
-        return read_settings([kind], only).section(kind), ()
-    except ConfigError as error:
-        return kind(), error.problems
-
-
-def _values(kind: type[Section], section: Section) -> list[tuple[str, Any]]:
-    return [(key_names(kind, field)[0], getattr(section, field)) for field in kind.__struct_fields__]
-
-
-def _said(
-    kinds: Sequence[type[Section]], sections: Mapping[type[Section], Section], sources: Sequence[Source]
-) -> dict[str, str]:
-    """Return what the project's own profile files set, as a variable of the environment would be typed."""
-    typed = {key for s in sources if s.name.startswith("config/") for key in s.values}
-    found = {}
-    for kind in kinds:
-        for field in kind.__struct_fields__:
-            for name in typed.intersection(key_names(kind, field)):
-                value = getattr(sections[kind], field)
-                if not isinstance(value, Secret | SecretUrl):
-                    found[name] = written(value, kind.__annotations__.get(field, object))
-    return found
-
-
-def _named(service: ServiceSettings, state: KitState) -> ServiceSettings:
-    if service.service_name:
-        return service
-    return replace(service, service_name=state.service.service_name)
-
-
-def _prepare(app: Flask, rooms: frozenset[str]) -> str:
-    """Return the command that migrates: the application's own `prepare`, else the kit's, else none."""
-    if "prepare" in app.cli.commands:
-        return "flask prepare"
-    return "flask prod db upgrade --yes" if "migrations" in rooms else ""

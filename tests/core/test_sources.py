@@ -59,6 +59,18 @@ def test_secret_by_name_file(folder: Path) -> None:
     assert value("METRICS_TOKEN", METRICS_TOKEN_FILE=str(folder / "token")) == "s3cret"
 
 
+def test_secrets_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of secrets that this user may not read is named; acted, since root may read everything."""
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+
+    with pytest.raises(ConfigError, match=r"folder of secrets, cannot be read: Permission denied.*SECRETS_DIR"):
+        value("A", SECRETS_DIR=str(folder))
+
+
 def test_forgotten_environment_is_production() -> None:
     """Without ENVIRONMENT the strictest profile is read."""
     names = [source.name for source in find_sources({}, Path("app"), {})]

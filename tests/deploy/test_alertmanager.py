@@ -15,7 +15,8 @@ from msgspec import structs
 from flask_prod.core.kit import state_of
 from flask_prod.deploy import TARGETS, render
 from flask_prod.deploy.alerts import alerts
-from flask_prod.deploy.plan import Plan, read_plan
+from flask_prod.deploy.plan import Plan
+from flask_prod.deploy.reading import read_plan
 from sample_app import create_app
 from tests.deploy.tools import program, run
 

@@ -18,7 +18,8 @@ from flask import Flask
 
 from flask_prod.core.kit import state_of
 from flask_prod.core.settings import Section, Source, key_names, read_settings
-from flask_prod.deploy.plan import Plan, read_plan
+from flask_prod.deploy.plan import Plan
+from flask_prod.deploy.reading import read_plan
 from flask_prod.deploy.render import render
 from flask_prod.deploy.targets import TARGETS
 from flask_prod.server.budget import findings, planned

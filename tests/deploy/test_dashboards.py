@@ -22,7 +22,8 @@ from flask_prod.deploy.alerts import recordings
 from flask_prod.deploy.dashboards import Board, Panel, boards, dashboard_files
 from flask_prod.deploy.dashboards.panel import WIDTH
 from flask_prod.deploy.own import Own
-from flask_prod.deploy.plan import Plan, read_plan
+from flask_prod.deploy.plan import Plan
+from flask_prod.deploy.reading import read_plan
 from tests.apps import MakeApp
 from tests.components.metrics.reference import everything
 

@@ -18,7 +18,8 @@ from msgspec import structs
 
 from flask_prod.core.settings import key_names
 from flask_prod.deploy.fargate import size_of
-from flask_prod.deploy.plan import Plan, read_plan
+from flask_prod.deploy.plan import Plan
+from flask_prod.deploy.reading import read_plan
 from flask_prod.deploy.render import render as render_files
 from flask_prod.deploy.targets import TARGETS
 from flask_prod.server.sums import SurroundingsSettings

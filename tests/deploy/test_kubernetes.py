@@ -21,7 +21,7 @@ from flask_prod.core.kit import state_of
 from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import read_secret_files
 from flask_prod.deploy import DeploySettings, Plan
-from flask_prod.deploy.plan import read_plan
+from flask_prod.deploy.reading import read_plan
 from flask_prod.server.budget import findings, planned
 from flask_prod.server.sums import SurroundingsSettings
 from flask_prod.server.web_settings import ServerSettings

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from flask_prod import ProdKit
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.kit import state_of
-from flask_prod.deploy.plan import Plan, read_plan
+from flask_prod.deploy.plan import Plan
+from flask_prod.deploy.reading import read_plan
 from flask_prod.deploy.render import render
 from flask_prod.deploy.servers import (
     BACKEND,

@@ -68,6 +68,15 @@ def test_stranger(watch: Watch) -> None:
     assert process.returncode == 0, told
 
 
+def test_withheld(watch: Watch) -> None:
+    """A token that does not get through is told, and the watch goes on with what strangers hear."""
+    process = watch("2", 1, HEALTH_TOKEN="another-token-of-thirty-two-letters")
+    told, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0, told
+    assert told.startswith("A proxy keeps the token to itself")
+
+
 def test_version(rendered: Path, service: Gunicorn) -> None:
     """Another version than the one deployed is a failure, which names both."""
     script = rendered / "scripts" / "watch.sh"
