@@ -42,7 +42,7 @@ def render(*targets: str, to: Path, app: str = "sample_app", cwd: Path = ROOT) -
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a project like this one, with the files of all targets: those that lie beside deploy/ too."""
     project = tmp_path_factory.mktemp("shop")
-    for name in ("sample_app", "pyproject.toml", "gunicorn.conf.py"):
+    for name in ("sample_app", "pyproject.toml", "gunicorn.conf.py", "Makefile"):
         (project / name).symlink_to(ROOT / name)
     render("all", to=project / "deploy", cwd=project)
     return project
