@@ -22,6 +22,7 @@ OF_A_DEVELOPER = (
 """Files that lie beside the sources and must be in no image."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file within one process, and all that runs containers, which comes first: they share one engine."""
     ours = [item for item in items if Path(__file__).parent in item.path.parents]
