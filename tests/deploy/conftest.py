@@ -22,16 +22,6 @@ OF_A_DEVELOPER = (
 """Files that lie beside the sources and must be in no image."""
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist asks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file within one process, and all that runs containers, which comes first: they share one engine."""
-    ours = [item for item in items if Path(__file__).parent in item.path.parents]
-    engine = {item for item in ours if "rig" in getattr(item, "fixturenames", ())}
-    for item in ours:
-        item.add_marker(pytest.mark.xdist_group("containers" if item in engine else item.path.name))
-    items.sort(key=lambda item: item not in engine)
-
-
 def render(*targets: str, to: Path, app: str = "sample_app", cwd: Path = ROOT) -> str:
     """Run the command as a user would, in an environment that says nothing else, and return what it printed."""
     environ = {
