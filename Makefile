@@ -25,10 +25,14 @@ EXTRAS_bench := bench
 EXTRAS_deploy := deploy-test
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-lowest lint format bench faults drain-test deploy deploy-test traps clean
+.PHONY: help setup demo test test-lowest lint format bench faults drain-test deploy deploy-test traps clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1#/p' $(MAKEFILE_LIST) | awk -F'#' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+setup: pyproject.toml | $(BIN)/python  ## what all the others need, at once: quicker than one by one
+	@$(PIP) install --quiet --editable '.[$(EXTRAS_demo),$(EXTRAS_lint),$(EXTRAS_deploy)]'
+	@touch $(foreach name,demo test lint bench deploy,$(VENV)/.$(name))
 
 demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C stops all
 	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
