@@ -75,7 +75,7 @@ def _apt(folder: Path) -> Sequence[str]:
 
 
 def _mirror() -> str:
-    """Return where this machine gets Debian's packages from."""
+    """Return where this machine gets Debian's packages from; OSError where it does not say."""
     for path in (*Path("/etc/apt/sources.list.d").glob("*.sources"), Path("/etc/apt/sources.list")):
         if path.is_file():
             found = re.search(
@@ -83,4 +83,4 @@ def _mirror() -> str:
             )
             if found:
                 return found[1]
-    return "http://deb.debian.org/debian"
+    raise FileNotFoundError("apt's lists of sources name no Debian")

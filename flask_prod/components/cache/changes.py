@@ -115,6 +115,7 @@ class _Follower:
         context: Any,
         _many: bool,
     ) -> None:
+        """Keep what a statement changes until its commit; tell at once where there is none to come."""
         tables = _tables_of(statement, context)
         if not tables:
             return
