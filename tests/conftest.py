@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 from hypothesis import HealthCheck, settings
 
 from flask_prod import ProdKit
@@ -99,6 +99,8 @@ def nothing_left_behind(scratch: Path) -> Iterator[None]:
     for handler in [one for one in logging.getLogger().handlers if isinstance(one, RootHandler)]:
         logging.getLogger().removeHandler(handler)
         left.append("an application that was not closed and goes on logging")
+    if current_app:
+        left.append(f"the context of {current_app.name}")
     left += [f"process {pid}" for pid in servers.children() - processes]
     files |= {name for name in os.listdir(scratch) if name.startswith(run_dir)}
     left += [f"temporary file {name}" for name in set(os.listdir(scratch)) - files]

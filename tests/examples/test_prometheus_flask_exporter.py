@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from flask_prod import ProdKit
+from tests.apps import MakeApp
 
 from .conftest import Example
 
@@ -225,6 +226,20 @@ def test_labels_and_initial_values(example: Example) -> None:
     assert after[("no_labels_total",)] == after[("static_only_total", "kind=shop")] == 1
     assert after[("late_total", "kind=shop")] == 1
     assert after[("mixed_total", "kind=shop", "path=/", "status=200")] == 1
+
+
+def test_initial_value_in_the_context_of_another(make_app: MakeApp) -> None:
+    """Who builds an application while another one's context is open finds its zeros all the same."""
+    other, prod = make_app(), ProdKit()
+    with other.app_context():
+        app = make_app(kit=prod)
+
+        @app.get("/")
+        @prod.metrics.counter("static_only", "Constants", labels={"kind": "shop"})
+        def home() -> str:
+            return ""
+
+    assert samples(app.test_client())[("static_only_total", "kind=shop")] == 0
 
 
 def test_dynamic_info(example: Example) -> None:

@@ -48,12 +48,12 @@ def started(gunicorn: StartGunicorn, seconds: str, *args: str) -> Gunicorn:
 
 def test_drain(gunicorn: StartGunicorn) -> None:
     """After SIGTERM no worker is ready, all serve and close connections; what began late is still answered."""
-    server = started(gunicorn, "1")
+    server = started(gunicorn, "3")
     assert server.get("/").headers["Connection"] == "keep-alive"
 
     server.term()
     began = time.monotonic()
-    wait_for(lambda: draining(server), 0.9, "the drain")
+    wait_for(lambda: draining(server), 2.5, "the drain")
     assert all(draining(server) for _ in range(10))  # whichever worker answers
     answer = server.get("/")
     assert (answer.status, answer.headers["Connection"]) == (200, "close")
@@ -65,7 +65,7 @@ def test_drain(gunicorn: StartGunicorn) -> None:
     assert server.wait(10) == 0
     asking.join()
     assert late[0].text == "whole"
-    assert 1 <= time.monotonic() - began < 4
+    assert 3 <= time.monotonic() - began < 8
 
 
 def test_second_term_ends_the_drain(gunicorn: StartGunicorn) -> None:

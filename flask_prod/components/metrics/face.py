@@ -49,7 +49,7 @@ class AppMetrics:
         self._sampled: list[tuple[FileValue, Callable[[], float]]] = []
         self._declarations = declarations
         self._exposition = Exposition(instruments)
-        self._made: set[str] = set()
+        self._made: dict[str, int] = {}
         self.page: WSGIApplication | None = None
         """Answers METRICS_PATH and nothing else; None where metrics are off."""
         self.port: OwnPort | None = None
@@ -88,8 +88,9 @@ class AppMetrics:
     def materialise(self) -> None:
         """Make all that is declared, so that it shows as zero before it is first used."""
         for declared in tuple(self._declarations.values()):
-            if declared.name not in self._made:
-                self._made.add(declared.name)
+            initial = len(declared.initial)
+            if self._made.get(declared.name) != initial:
+                self._made[declared.name] = initial
                 self._make(declared)
 
     def _make(self, declared: Declared) -> None:
@@ -133,6 +134,12 @@ class Declared:
             return metrics.series(self).child(key)
         self.initial.append(key)
         return DeclaredChild(self, key)
+
+    def show(self, values: Sequence[object]) -> None:
+        """Let every application show the series of these label values as zero before it is first used."""
+        key = tuple(str(value) for value in values)
+        if key not in self.initial:
+            self.initial.append(key)
 
     def time(self) -> Timer:
         """Time a block or a function in seconds."""
@@ -245,11 +252,27 @@ class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has 
             )
         return known
 
-    def _track(self, metric_type: Any, metric_call: Any, metric_kwargs: Any, *args: Any, **named: Any) -> Any:
-        # The exporter's own decorator, around a metric that each application makes for itself.
+    def _track(
+        self,
+        metric_type: Any,
+        metric_call: Any,
+        metric_kwargs: Any,
+        name: str,
+        description: str,
+        labels: Any,
+        initial_value_when_only_static_labels: bool,
+        **named: Any,
+    ) -> Any:
+        # The exporter's own decorator, around a metric that each application makes for itself; so is its first value,
+        # in whichever application's context the decorator is used.
         if metric_type is Gauge:
             metric_kwargs.setdefault("multiprocess_mode", "livesum")
-        return super()._track(partial(self._declare, metric_type), metric_call, metric_kwargs, *args, **named)
+        declare = partial(self._declare, metric_type)
+        decorator = super()._track(declare, metric_call, metric_kwargs, name, description, labels, False, **named)
+        combined = self._get_combined_labels(labels)
+        if initial_value_when_only_static_labels and combined.has_keys() and combined.has_only_static_values():
+            self._declarations[name].show(combined.get_default_values())
+        return decorator
 
     def info(
         self,
