@@ -16,7 +16,18 @@ JOBS ?= 3
 BESIDE := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 CALMLY := -n $(if $(filter 0,$(JOBS)),0,2) --dist loadfile
 marked = $(if $(ARGS),$(ARGS),$$(grep -rl --include='test_*.py' 'mark[.]$(1)' tests))
-or_none := $(if $(ARGS),|| [ $$? -eq 5 ])
+# pytest: marks, how, which. What fails beside others runs once more by itself, so that a machine too busy for a test is
+# told from a defect; the first report stays above. Where ARGS choose, to find none is no failure.
+define pytest
+	@run() { echo "$(BIN)/python -m pytest -m '$(1)' $$*"; $(BIN)/python -m pytest -m "$(1)" "$$@"; }; \
+	run $(2) $(3); code=$$?; \
+	if [ $$code -eq 1 ]; then \
+		echo "==> once more, by itself: what failed above"; \
+		run --exitfirst --last-failed --last-failed-no-failures none $(3) && code=0; \
+		[ $$code -ne 0 ] || echo "==> passed by itself, failed beside others: see above"; \
+	fi; \
+	[ $$code -eq 0 ] $(if $(ARGS),|| [ $$code -eq 5 ])
+endef
 
 EXTRAS_demo := embedded,sample
 EXTRAS_test := test,bench
@@ -38,8 +49,8 @@ demo: $(VENV)/.demo  ## the sample shop: web, worker and a local Valkey; Ctrl-C 
 	@exec env FLASK_APP=sample_app DATA_DIR=$${DATA_DIR:-var/shop} ENVIRONMENT=$${ENVIRONMENT:-development} $(BIN)/flask prod up --data var $(ARGS)
 
 test: $(VENV)/.test  ## the suite; ARGS="-k limit" chooses
-	$(BIN)/python -m pytest -m "not faults and not deploy and not alone" $(BESIDE) $(ARGS) $(or_none)
-	$(BIN)/python -m pytest -m "not faults and not deploy and alone" $(CALMLY) $(call marked,alone) $(or_none)
+	$(call pytest,not faults and not deploy and not alone,$(BESIDE),$(ARGS))
+	$(call pytest,not faults and not deploy and alone,$(CALMLY),$(call marked,alone))
 
 test-lowest: $(VENV)-lowest/.test  ## the suite with the oldest versions that pyproject.toml allows
 	$(VENV)-lowest/bin/python -m pytest -m "not faults and not deploy" $(ARGS)
@@ -59,8 +70,8 @@ bench: $(VENV)/.bench  ## bare Flask, the same libraries by hand, and the kit, s
 	$(BIN)/python -m bench $(ARGS)
 
 faults: $(VENV)/.test  ## killed workers, frozen servers, broken networks; FAULTS_SECONDS=5 for a short run
-	$(BIN)/python -m pytest -m "faults and not alone" --timeout 900 $(BESIDE) $(call marked,faults) $(or_none)
-	$(BIN)/python -m pytest -m "faults and alone" --timeout 900 $(call marked,alone) $(or_none)
+	$(call pytest,faults and not alone,$(BESIDE) --timeout 900,$(call marked,faults))
+	$(call pytest,faults and alone,--timeout 900,$(call marked,alone))
 
 drain-test: $(VENV)/.demo  ## a deploy of the sample shop, rehearsed: no request may be lost; ARGS="--rounds 5"
 	@data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export FLASK_APP=sample_app DATA_DIR="$$data" \
@@ -71,7 +82,7 @@ deploy: $(VENV)/.deploy  ## deploy/ anew, from the templates and the sample shop
 	ENVIRONMENT=development $(BIN)/flask --app sample_app prod deploy init all --to deploy --yes
 
 deploy-test: $(VENV)/.deploy  ## deployment files built, started and checked by real programs
-	$(BIN)/python -m pytest -m deploy $(ARGS)
+	$(call pytest,deploy,,$(ARGS))
 
 traps: $(VENV)/.test  ## every known trap, by hand and with the kit; writes docs/traps.md
 	$(BIN)/python -m tests.traps.record
