@@ -1,1 +1,1 @@
-"""The suite: mirrors flask_prod, file by file; real servers come from servers.py."""
+"""The suite: mirrors flask_prod, file by file; real servers come from servers."""

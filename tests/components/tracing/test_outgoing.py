@@ -16,7 +16,7 @@ from flask import Flask
 
 from flask_prod import ProdKit
 from tests.otlp import Collector, Span
-from tests.servers import HttpSink, _SinkHandler
+from tests.servers import HttpSink, SinkHandler
 
 from .conftest import MakeTraced, flush
 
@@ -143,9 +143,9 @@ class _Redirecting(HttpSink):
 def redirecting(other: HttpSink, monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpSink]:
     """Run a service that sends its callers to *other* under another name."""
     with _Redirecting(mode=302) as sink:
-        send_header = _SinkHandler.send_header
+        send_header = SinkHandler.send_header
 
-        def reply(self: _SinkHandler, status: int, body: bytes) -> None:
+        def reply(self: SinkHandler, status: int, body: bytes) -> None:
             if self.owner is sink:
                 self.send_response(302)
                 send_header(self, "Location", f"http://localhost:{other.port}/")
@@ -155,8 +155,8 @@ def redirecting(other: HttpSink, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ht
                 return
             original(self, status, body)
 
-        original = _SinkHandler.reply
-        monkeypatch.setattr(_SinkHandler, "reply", reply)
+        original = SinkHandler.reply
+        monkeypatch.setattr(SinkHandler, "reply", reply)
         yield sink
 
 
