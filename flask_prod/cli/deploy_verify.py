@@ -154,7 +154,7 @@ def _ping(state: KitState, seconds: float) -> Callable[[], str] | None:
     room = state.contributions.get("jobs")
     if room is None:
         return None
-    from flask_prod.components.jobs.ping import ping_queues
+    from flask_prod.components.jobs.operations.ping import ping_queues
 
     engine = room.handle
     if not engine.tasks.by_name or engine.backend.kind not in ("redis", "database"):

@@ -138,7 +138,7 @@ class Recovery:
         engine = jobs_of(self.state)
         if engine is None or not engine.backend.outboxed:
             raise Skipped("there is no outbox")
-        from flask_prod.components.jobs.outbox_relay import waiting
+        from flask_prod.components.jobs.outbox.relay import waiting
 
         count, _ = waiting(engine.backend.outbox())
         return f"{count} jobs wait, and go out when the service starts; Redis refuses those that it knows"

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flask_prod.components.jobs.delivery import Fate, Presence
-from flask_prod.components.jobs.processes import Slot
+from flask_prod.components.jobs.delivery.processes import Slot
+from flask_prod.components.jobs.delivery.source import Fate, Presence
 
 logger = logging.getLogger(__name__)
 

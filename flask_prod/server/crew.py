@@ -18,9 +18,9 @@ from contextlib import suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from flask_prod.components.jobs.delivery import Fate, Orders, Source, SourceAway
-from flask_prod.components.jobs.processes import AWAY, SERVING, STOPPING, Board, Slot, die_with_parent
-from flask_prod.components.jobs.worker import RECYCLED, attempt_token, new_worker_token
+from flask_prod.components.jobs.delivery.processes import AWAY, SERVING, STOPPING, Board, Slot, die_with_parent
+from flask_prod.components.jobs.delivery.source import Fate, Orders, Source, SourceAway
+from flask_prod.components.jobs.delivery.worker import RECYCLED, attempt_token, new_worker_token
 
 from .berths import Berth, tell
 from .child import how

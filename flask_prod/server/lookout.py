@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from werkzeug.exceptions import NotFound
 
 from flask_prod.components.health.views import Words, form_of
-from flask_prod.components.jobs.processes import AWAY, STARTING, STOPPING, Board, Slot, die_with_parent
+from flask_prod.components.jobs.delivery.processes import AWAY, STARTING, STOPPING, Board, Slot, die_with_parent
 from flask_prod.core.component import Event
 from flask_prod.core.run_dir import Leader
 

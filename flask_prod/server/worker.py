@@ -25,9 +25,9 @@ from flask_prod.core.values import parse_duration, parse_size
 if TYPE_CHECKING:
     from flask import Flask
 
+    from flask_prod.components.jobs.delivery.processes import Board, Slot
+    from flask_prod.components.jobs.delivery.worker import Limits
     from flask_prod.components.jobs.engine import Engine
-    from flask_prod.components.jobs.processes import Board, Slot
-    from flask_prod.components.jobs.worker import Limits
     from flask_prod.components.metrics.face import AppMetrics
     from flask_prod.core.kit import KitState
 
@@ -113,8 +113,8 @@ def worker(context: click.Context, /, check: bool, **options: Any) -> None:
 
 def _work(app: Flask, engine: Engine, asked: _Asked) -> int:
     """Run the supervisor to its end; return the exit code."""
-    from flask_prod.components.jobs.clock import Clock
-    from flask_prod.components.jobs.worker import Worker, worker_name
+    from flask_prod.components.jobs.delivery.worker import Worker, worker_name
+    from flask_prod.components.jobs.schedule.clock import Clock
 
     from .crew import Crew
     from .lookout import answering
@@ -178,7 +178,7 @@ def _engine(app: Flask) -> Engine:
 
 
 def _limits(engine: Engine, asked: _Asked) -> Limits:
-    from flask_prod.components.jobs.worker import Limits
+    from flask_prod.components.jobs.delivery.worker import Limits
 
     settings = engine.settings
     return Limits(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from flask_prod.components.jobs.outbox_table import outbox_table
+from flask_prod.components.jobs.outbox.table import outbox_table
 from sample_app.models import Base
 
 context.configure(

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from flask import Flask
 
-from flask_prod.components.jobs.watch import QueueState
+from flask_prod.components.jobs.operations.watch import QueueState
 from flask_prod.core.kit import state_of
 from flask_prod.core.settings import Section, Source, key_names, read_settings
 from flask_prod.core.sources import read_secret_files

@@ -13,7 +13,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import delete, func, inspect, select, update
 
-from flask_prod.components.jobs.outbox_table import outbox_table
+from flask_prod.components.jobs.outbox.table import outbox_table
 from sample_app.extensions import prod
 from sample_app.jobs import (
     StockAway,

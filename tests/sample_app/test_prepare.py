@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 
-from flask_prod.components.jobs.outbox_table import outbox_table
+from flask_prod.components.jobs.outbox.table import outbox_table
 from flask_prod.components.migrations import MigrationError
 from flask_prod.core.kit import state_of
 from sample_app.models import Base

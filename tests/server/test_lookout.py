@@ -17,7 +17,7 @@ from typing import Any, Self
 import pytest
 from werkzeug.test import Client
 
-from flask_prod.components.jobs.processes import AWAY, SERVING, STOPPING, Board
+from flask_prod.components.jobs.delivery.processes import AWAY, SERVING, STOPPING, Board
 from flask_prod.core.errors import ConfigError
 from flask_prod.server.crew import Crew
 from flask_prod.server.lookout import Lookout

@@ -12,8 +12,8 @@ import msgspec
 from flask_prod.core.errors import ProdKitError
 from flask_prod.core.ports import RedisPort
 
-from .cli_orders import order_commands
-from .cli_views import table, view_commands
+from .commands.orders import order_commands
+from .commands.views import table, view_commands
 
 if TYPE_CHECKING:
     from flask_prod.core.later import Later

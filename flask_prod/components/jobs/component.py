@@ -12,12 +12,12 @@ from flask_prod.core.later import Later
 from flask_prod.core.ports import RedisPort
 from flask_prod.core.run_dir import Leader, run_dir
 
+from .backend import Backend, choose_backend
 from .cli import jobs_command
+from .commands.outbox import outbox_command
 from .face import JobsFace
-from .outbox_choice import Backend, choose_backend
-from .outbox_cli import outbox_command
 from .settings import JobsSettings
-from .task import Tasks
+from .tasks.task import Tasks
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -99,6 +99,6 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
                 return Finding(detail="No job is registered.")
             return Finding("warn", "Jobs cannot be dispatched without a REDIS_URL.")
 
-        from .watch import finding
+        from .operations.watch import finding
 
         return finding(engine)

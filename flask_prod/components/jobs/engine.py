@@ -16,23 +16,23 @@ from rq.utils import now, utcformat
 from flask_prod.core.component import Event, Installed
 from flask_prod.core.ports import RedisPort
 
-from .accept import RedisKeeper
-from .dispatch import Call, Desk
-from .job import AppQueue, bind, in_request_of, label_of
-from .office import Office
-from .payload import JsonSerializer
-from .ping import PING
-from .scripts import ENQUEUE_DUE, records_of
+from .dispatch.accept import RedisKeeper
+from .dispatch.desk import Call, Desk
+from .dispatch.job import AppQueue, bind, in_request_of, label_of
+from .dispatch.payload import JsonSerializer
+from .operations.office import Office
+from .operations.ping import PING
+from .operations.watch import Counts, QueueState, overview, set_gauges
+from .redis_store.scripts import ENQUEUE_DUE, records_of
 from .settings import weights_of
-from .watch import Counts, QueueState, overview, set_gauges
 
 if TYPE_CHECKING:
     from flask import Flask
     from redis import Redis
 
-    from .options import Options
-    from .outbox_choice import Backend
-    from .task import AnyTask, Tasks
+    from .backend import Backend
+    from .tasks.options import Options
+    from .tasks.task import AnyTask, Tasks
 
 logger = logging.getLogger(__name__)
 

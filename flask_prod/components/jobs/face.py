@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from .options import Priority, Span, Until, read_options
-from .progress import report
-from .retries import Backoff, Errors
-from .schedules import Missed, Schedule, cron, every
-from .task import AnyTask, OnFailure, Task, Tasks, current_engine
+from .schedule.schedules import Missed, Schedule, cron, every
+from .tasks.options import Priority, Span, Until, read_options
+from .tasks.progress import report
+from .tasks.retries import Backoff, Errors
+from .tasks.task import AnyTask, OnFailure, Task, Tasks, current_engine
 
 if TYPE_CHECKING:
     from rq.job import Job

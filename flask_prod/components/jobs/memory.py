@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from flask_prod.core.errors import Unavailable
 
-from .accept import Answer, Order, Slot
-from .retries import next_attempt
+from .dispatch.accept import Answer, Order, Slot
+from .tasks.retries import next_attempt
 
 if TYPE_CHECKING:
     from rq.job import Job

@@ -12,8 +12,8 @@ from rq.queue import Queue
 
 from flask_prod import ProdKit
 from flask_prod.components.jobs import JsonSerializer
+from flask_prod.components.jobs.dispatch.job import NotRegistered
 from flask_prod.components.jobs.engine import Engine
-from flask_prod.components.jobs.job import NotRegistered
 from flask_prod.core.errors import ConfigError, Unavailable
 from tests import servers
 from tests.apps import MakeApp, StartFaultProxy

@@ -1,0 +1,1 @@
+"""`flask prod jobs ...`: the commands below the group of `cli.py`."""
