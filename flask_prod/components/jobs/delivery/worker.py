@@ -1,7 +1,7 @@
 """What runs jobs: a process that takes one after the other, until it is told to stop or has grown old.
 
-It knows nothing of Redis: jobs come from a `delivery.source.Source`. A supervisor watches it (`flask_prod.server.crew`):
-that prolongs its leases, ends it when a job ignores its time limit, and replaces it when a job has killed it. So a
+It knows nothing of Redis: jobs come from a `Source`. A supervisor watches it (`flask_prod.server.crew`), which
+prolongs leases, ends a process whose job ignores its time limit, and replaces one that a job has killed. So a
 process is not forked for each job, and a crash costs no more than the job that caused it.
 """
 
