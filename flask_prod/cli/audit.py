@@ -18,7 +18,7 @@ from flask_prod.review.audit import Audit, audit
 from flask_prod.review.engine import sorted_out
 from flask_prod.review.stranger import AtHand, FarAway, Stranger, routes
 
-from .check import CLEAN, FOUND, UNKNOWN, environment_of, read_silences
+from .check import CLEAN, FOUND, UNKNOWN, environment_of, is_audits, read_silences
 from .group import load_state, message_of
 from .told import as_object, lines
 
@@ -54,7 +54,7 @@ def audit_command(ctx: click.Context, /, environment: str | None, **options: obj
     with environment_of(environment, **_TELLS_NOBODY), _quiet():
         state = _state(ctx)
         found = _audited(ctx, state, str(options["url"] or ""), unsafe=bool(options["unsafe"]))
-        written = {id: why for id, why in (Subject(state).get("CHECK_SILENCE") or {}).items() if id[:1] == "A"}
+        written = {id: why for id, why in (Subject(state).get("CHECK_SILENCE") or {}).items() if is_audits(id)}
     typed: Any = options["silences"]
     report = sorted_out(found.findings, {**written, **typed}, found.requests)
     if options["as_json"]:

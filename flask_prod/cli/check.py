@@ -13,7 +13,7 @@ import click
 
 from flask_prod.core.errors import ConfigError
 from flask_prod.review import Report, Subject, review
-from flask_prod.review.rules import RULES, sums
+from flask_prod.review.rules import rules_for, sums
 from flask_prod.review.sarif import to_sarif
 
 from .group import load_state, message_of
@@ -103,11 +103,15 @@ def _subject(ctx: click.Context) -> Subject:
 
 
 def _report(subject: Subject, wanted: Options) -> Report:
-    written = {id: why for id, why in (subject.get("CHECK_SILENCE") or {}).items() if id[:1] != "A"}  # the audit's
+    written = {id: why for id, why in (subject.get("CHECK_SILENCE") or {}).items() if not is_audits(id)}
     silences = {**written, **wanted.silences}
-    return review(
-        subject, RULES, more=sums, online=wanted.online, only=wanted.only, silences=silences
-    )  # fmt: skip
+    rules = rules_for(subject)
+    return review(subject, rules, more=sums, online=wanted.online, only=wanted.only, silences=silences)
+
+
+def is_audits(id: str) -> bool:
+    """Tell whether a finding is one of `flask prod audit`."""
+    return id[:1] == "A" and id[1:].isdigit()
 
 
 @contextmanager
@@ -131,7 +135,7 @@ def _rest(report: Report) -> Report:
 
 def _show(report: Report, subject: Subject, form: str) -> None:
     if form == "sarif":
-        click.echo(json.dumps(to_sarif(report, RULES, subject.folder), indent=2))
+        click.echo(json.dumps(to_sarif(report, rules_for(subject), subject.folder), indent=2))
     elif form == "json":
         click.echo(json.dumps(_as_object(report, subject), indent=2))
     else:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, T
 
 from .ports import Meter, Tracer
 from .record import RequestRecord
+from .rule import Rule
 from .settings import Section, ServiceSettings
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ class Contribution(Generic[HandleT]):
 
     commands: tuple[click.Command, ...] = ()
     """Commands that appear under `flask prod`."""
+
+    rules: tuple[Rule, ...] = ()
+    """What `flask prod check` asks besides its own rules; each id is a word of capitals and a number: `GEO01`."""
 
     start: Callable[[], None] | None = None
     """Called once in each serving process, after the fork: the place to start threads."""

@@ -40,6 +40,10 @@ class MissingExtra(ConfigError):
         self.extra = extra
         super().__init__([f"{room} needs {library}: pip install 'flask-prod[{extra}]'"])
 
+    def __str__(self) -> str:
+        # No word of a start: a command that needs the library is refused as well, while the service runs.
+        return " ".join(self.problems)
+
 
 class Unavailable(ProdKitError):
     """A dependency cannot be reached now; raised at once while its circuit breaker is open."""

@@ -12,6 +12,8 @@ from .rule import ERROR, INFO, WARNING, Finding, Rule
 
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 HELP = "docs/check.md"
+"""Where our own findings are explained, whose ids begin with one letter."""
+
 NOWHERE = "gunicorn.conf.py"
 """Where a finding is shown that is about no file: code hosts drop those without a place."""
 
@@ -43,7 +45,7 @@ def _rule(id: str, severity: str, title: str, meaning: str, remedy: str) -> dict
         "name": "".join(word.strip("',.").capitalize() for word in title.split()),
         "shortDescription": {"text": title},
         "fullDescription": {"text": meaning},
-        "help": {"text": f"{remedy} See {HELP}#{id.lower()}."},
+        "help": {"text": f"{remedy} See {HELP}#{id.lower()}." if id[1:].isdigit() else remedy},
         "defaultConfiguration": {"level": _LEVELS[severity]},
     }
 

@@ -6,7 +6,7 @@ import pytest
 from flask import Flask
 
 from flask_prod.core.component import Contribution, Event, Installed
-from flask_prod.core.errors import ConfigError, NotInstalled, SetupFinished
+from flask_prod.core.errors import ConfigError, MissingExtra, NotInstalled, SetupFinished
 from flask_prod.core.kit import Kit, current_state, state_of
 from flask_prod.core.settings import Section
 
@@ -62,6 +62,16 @@ def test_problems_of_all_rooms_are_reported_together() -> None:
         app_with(room("a", install=refuse("A is wrong.")), room("b", install=refuse("B is wrong.", "B is late.")))
 
     assert str(caught.value) == "flask-prod cannot start:\n  - A is wrong.\n  - B is wrong.\n  - B is late."
+
+
+def test_missing_library() -> None:
+    """A room's missing library is one of the problems of a start; a command's is a sentence that tells of no start."""
+    missing = MissingExtra("backups", "boto3", "s3")
+    with pytest.raises(ConfigError) as caught:
+        app_with(room("a", install=refuse("A is wrong.", *missing.problems)))
+
+    assert str(missing) == missing.format_message() == "backups needs boto3: pip install 'flask-prod[s3]'"
+    assert str(caught.value) == f"flask-prod cannot start:\n  - A is wrong.\n  - {missing}"
 
 
 def test_what_was_opened_is_closed_when_the_start_fails() -> None:

@@ -60,6 +60,21 @@ def test_its_command_appears_in_the_cli(installed: Path, tmp_path: Path) -> None
     assert done.stdout.splitlines()[-1] == "XX", done.stderr
 
 
+def test_its_rule_is_asked(installed: Path, tmp_path: Path) -> None:
+    """`flask prod check` asks the component's rule as it asks our own: found, silenced and shown by its id."""
+    (tmp_path / "shop.py").write_text(textwrap.dedent(APP).replace('"XX"', '""'))
+    check = ["-m", "flask", "--app", str(tmp_path / "shop.py"), "prod", "check", "--only", "REGION"]
+
+    found = run("", installed, *check)
+    silenced = run("", installed, *check, "--silence", "REGION01=all are welcome")
+
+    assert found.returncode == 1, found.stderr
+    assert "REGION01  warning  Every region is served" in found.stdout
+    assert "REGION_REFUSED is empty" in found.stdout
+    assert silenced.returncode == 0, silenced.stdout
+    assert "REGION01  silenced" in silenced.stdout
+
+
 def test_absent_component() -> None:
     """A name that no distribution provides is refused with a clear sentence."""
     assert "There is no component called 'region'" in run(APP, None).stderr

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from flask import Blueprint
 
-from flask_prod.core.component import Check
+from flask_prod.core.component import Check, Contribution
 from flask_prod.core.component import Finding as Told
 from flask_prod.review import Report, Subject, engine
-from flask_prod.review.rule import WARNING, rule
-from flask_prod.review.rules import RULES, host, known, online
+from flask_prod.review.rule import WARNING, Rule, rule
+from flask_prod.review.rules import RULES, host, known, online, rules_for
 from tests.review.well import SECRETS, reviewed, site, subject_of
 
 
@@ -197,3 +197,24 @@ def test_random_secrets_are_strong(tmp_path: Path) -> None:
             text = make(32)
             assert bits(text) > LEAST_BITS
             assert not well_known(text)
+
+
+def test_rules_of_components(tmp_path: Path) -> None:
+    """Rules of components are asked beside ours; those that cannot be told from others are a finding."""
+
+    def made(id: str) -> Rule:
+        return rule(id, WARNING, "Found", remedy="None.")(lambda _subject: iter(["it is there"]))
+
+    with subject_of(site(), tmp_path) as subject:
+        contributions: Any = subject.state.contributions if subject.state else {}
+        contributions["geo"] = Contribution(handle=None, rules=(made("GEO01"), made("P101"), made("geo")))
+        contributions["again"] = Contribution(handle=None, rules=(made("GEO01"),))
+        report = engine.review(subject, rules_for(subject), silences={"GEO01": ""})
+
+    assert [(one.id, one.evidence) for one in report.findings if one.id != "P003"] == [
+        ("GEO01", "it is there"),
+        ("P006", "the component geo has a rule GEO01, and it is not the only one of this id"),
+        ("P006", "the component geo has a rule 'P101', which is no id of a component's rule"),
+        ("P006", "the component geo has a rule 'geo', which is no id of a component's rule"),
+        ("P006", "the component again has a rule GEO01, and it is not the only one of this id"),
+    ]

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
 from flask_prod.core.run_dir import Leader
 
@@ -22,6 +22,9 @@ _MOST_AT_ONCE = 8
 
 _PATIENCE = 3
 """Attempts before a port that is taken is reported."""
+
+_LONGEST_LINE = 65536
+"""Bytes of a request's first line."""
 
 _POLL = 0.1
 """Seconds that the end of the process waits for the listener at most."""
@@ -121,8 +124,26 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Handler(WSGIRequestHandler):
     timeout = 10  # a caller that says nothing does not keep a thread
-    server_version = "flask-prod"
-    sys_version = ""
+
+    def handle(self) -> None:
+        """Answer one request, as the library does, by what keeps quiet about itself."""
+        self.raw_requestline = self.rfile.readline(_LONGEST_LINE + 1)
+        if len(self.raw_requestline) > _LONGEST_LINE:
+            self.requestline = self.request_version = self.command = ""
+            self.send_error(414)
+        elif self.parse_request():
+            answer = _Answer(self.rfile, self.wfile, self.get_stderr(), self.get_environ())
+            answer.request_handler = self
+            answer.run(self.server.get_app())
+
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin the answer to what is no request, without the library's `Server`."""
+        self.send_response_only(code, message)
+        self.send_header("Date", self.date_time_string())
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing of every scrape."""
+
+
+class _Answer(ServerHandler):
+    server_software = ""  # no `Server` header: nobody need know what answers, and in which version

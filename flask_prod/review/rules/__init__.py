@@ -1,5 +1,5 @@
 """The rules of the production check, one module for each area."""
 
-from .catalogue import AREAS, RULES, sums
+from .catalogue import AREAS, RULES, rules_for, sums
 
-__all__ = ["AREAS", "RULES", "sums"]
+__all__ = ["AREAS", "RULES", "rules_for", "sums"]

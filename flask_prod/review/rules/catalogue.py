@@ -41,6 +41,15 @@ SUMS: Mapping[str, str] = {
 """The arithmetic of time limits and pools, whose ids begin with B: docs/shutdown.md has each sum."""
 
 
+def rules_for(subject: Subject) -> tuple[Rule, ...]:
+    """Return our rules and those of the application's components; P006 tells of one that cannot be asked."""
+    found = {one.id: one for one in RULES}
+    for _room, one in start.contributed(subject):
+        if start.is_of_a_room(one.id):
+            found.setdefault(one.id, one)
+    return tuple(found.values())
+
+
 def sums(subject: Subject, max_connections: int | None = None) -> Iterator[Finding]:
     """Yield what does not add up between time limits and pools."""
     if subject.state is None:

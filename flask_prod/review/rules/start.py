@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Iterator
+
 from flask_prod.review.engine import FAILED, UNREASONED
-from flask_prod.review.rule import ERROR, INFO, WARNING, Evidence, Evidences, NewSecret, rule
+from flask_prod.review.rule import ERROR, INFO, WARNING, Evidence, Evidences, NewSecret, Rule, rule
 from flask_prod.review.subject import HOMELY, Subject
+
+_OURS = re.compile(r"[PBA]\d{2,3}")
+_OF_A_ROOM = re.compile(r"[A-Z]{2,8}\d{2,3}")
+"""Ids of components' rules; those with one letter are ours: P, B of the sums, A of the audit."""
 
 
 @rule(
@@ -55,8 +63,34 @@ def failed(_subject: Subject) -> Evidences:
 def own_settings(subject: Subject) -> Evidences:
     """What CHECK_SILENCE was meant to silence is reported."""
     for id in subject.get("CHECK_SILENCE") or {}:
-        if not (len(id) >= 3 and id[0] in "PBA" and id[1:].isdigit()):
+        if not (_OURS.fullmatch(id) or is_of_a_room(id)):
             yield Evidence(f"CHECK_SILENCE names {id!r}, which is no finding's id", "CHECK_SILENCE")
 
 
-RULES = (starts, production, unreasoned, failed, own_settings)
+@rule(
+    "P006", WARNING, "A component's rule is not asked",
+    remedy="Its author gives each rule an id of its own, a word of capitals and a number: GEO01.",
+)  # fmt: skip
+def misnamed(subject: Subject) -> Evidences:
+    """What it would have found is not found: a silence and a report must know which rule they are about."""
+    rules = list(contributed(subject))
+    times = Counter(one.id for _, one in rules)
+    for room, one in rules:
+        if not is_of_a_room(one.id):
+            yield f"the component {room} has a rule {one.id!r}, which is no id of a component's rule"
+        elif times[one.id] > 1:
+            yield f"the component {room} has a rule {one.id}, and it is not the only one of this id"
+
+
+def contributed(subject: Subject) -> Iterator[tuple[str, Rule]]:
+    """Yield the rules of the application's components, each with the component's name."""
+    rooms = subject.state.contributions if subject.state is not None else {}
+    yield from ((name, one) for name, room in rooms.items() for one in room.rules)
+
+
+def is_of_a_room(id: str) -> bool:
+    """Tell whether an id may be one of a component's rule."""
+    return _OF_A_ROOM.fullmatch(id) is not None
+
+
+RULES = (starts, production, unreasoned, failed, own_settings, misnamed)

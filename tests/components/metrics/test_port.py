@@ -121,6 +121,20 @@ def test_silent_callers(open_port: OpenPort) -> None:
     assert wait_for(lambda: ask(own._address[1])[0] == 200)
 
 
+@pytest.mark.parametrize("line", [b"GET /metrics HTTP/1.1", b"nonsense", b"GET /" + b"x" * 70_000 + b" HTTP/1.1"])
+def test_nothing_of_itself(open_port: OpenPort, line: bytes) -> None:
+    """No answer names the software that gave it, whatever was asked."""
+    own = open_port()
+    own.take()
+    with socket.create_connection((HOST, own._address[1]), 10) as caller:
+        caller.sendall(line + b"\r\nHost: metrics\r\nConnection: close\r\n\r\n")
+        answer = caller.recv(65536).lower()
+
+    assert answer
+    assert b"server:" not in answer
+    assert not any(name in answer for name in (b"wsgi", b"python", b"flask"))
+
+
 def test_taken_by_another(tmp_path: Path) -> None:
     """A port that some other program has is told, once, after a few attempts, and taken when it is free."""
     told: list[OSError] = []

@@ -1,4 +1,4 @@
-"""A third party's component: a guard, a header, a check, a command and a setting, by the means of any room."""
+"""A third party's component: a guard, a header, checks, a command and a setting, by the means of any room."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from werkzeug.exceptions import Forbidden
 
 from flask_prod.core.component import Check, Component, Contribution, HeaderList, Installed, Stage, Step
 from flask_prod.core.record import RequestRecord
+from flask_prod.core.rule import WARNING, Deployment, Evidence, Evidences, rule
 from flask_prod.core.settings import Section
 
 
@@ -41,6 +42,15 @@ class Guard:
         headers.append(("X-Region", self.region(record) or "unknown"))
 
 
+@rule(
+    "REGION01", WARNING, "Every region is served", remedy="REGION_REFUSED=XX, or leave the component out.",
+)  # fmt: skip
+def refuses_nobody(deployment: Deployment) -> Evidences:
+    """A guard that lets everybody pass costs each request a look, and guards nothing."""
+    if not deployment.get("REGION_REFUSED"):
+        yield Evidence("REGION_REFUSED is empty", "REGION_REFUSED")
+
+
 class Region(Component[RegionSettings, Guard]):
     """Answer 403 to regions that are not served."""
 
@@ -55,5 +65,6 @@ class Region(Component[RegionSettings, Guard]):
             steps=(Step(Stage.HOST, guard.ask),),
             headers=guard.advertise,
             checks=(Check("region", lambda: None, critical=False),),
+            rules=(refuses_nobody,),
             commands=(click.Command("regions", callback=lambda: click.echo(", ".join(sorted(guard.refused)))),),
         )
