@@ -65,7 +65,7 @@ def test_problems_of_all_rooms_are_reported_together() -> None:
 
 
 def test_missing_library() -> None:
-    """A room's missing library is one of the problems of a start; a command's is a sentence that tells of no start."""
+    """A room's missing library is one problem of a start; a command's is a sentence that tells of no start."""
     missing = MissingExtra("backups", "boto3", "s3")
     with pytest.raises(ConfigError) as caught:
         app_with(room("a", install=refuse("A is wrong.", *missing.problems)))
