@@ -8,6 +8,9 @@ from collections.abc import Callable
 from .component import Event
 from .values import Secret
 
+MOST = 2
+"""Tokens of one header that are looked at: as many as a setting has while one replaces the other."""
+
 
 def tokens_of(token: Secret) -> list[str]:
     """Return the tokens that one setting holds; the first is the one to send."""
@@ -18,7 +21,8 @@ class Gate:
     """Compares what a caller sends with the tokens of one setting, in a time that tells nothing about them.
 
     The setting may hold two tokens separated by a comma, so that one can be replaced without a moment at which a
-    caller is refused. A wrong one is a `security.token_refused` event.
+    caller is refused. A caller may send two likewise: who reads the same file or secret and knows no commas
+    (Prometheus, a collector) sends it whole. A wrong one is a `security.token_refused` event.
     """
 
     def __init__(self, key: str, token: Secret, emit: Callable[[Event], None]) -> None:
@@ -31,10 +35,11 @@ class Gate:
         scheme, _, token = authorization.partition(" ")
         if not self._tokens or scheme.lower() != "bearer":
             return False
-        given = token.strip().encode("latin-1", "replace")
+        given = [one.strip() for one in token.encode("latin-1", "replace").split(b",", MOST)[:MOST]]
         right = False
         for one in self._tokens:  # all of them: which one was right shall not show in the time either
-            right |= hmac.compare_digest(given, one)
+            for sent in given:
+                right |= hmac.compare_digest(sent, one)
         if not right:
             self._emit(Event("security.token_refused", f"A wrong {self._key} was sent.", "warning"))
         return right

@@ -222,9 +222,10 @@ class Plan:
         """What the service may do on the Redis server, as rules of an ACL: its own keys, and nothing dangerous.
 
         INFO and CONFIG GET tell how durable the server is, which jobs and the outbox must know; `~` alone is the
-        key without a name, by which the scripts of jobs say that there is none.
+        key without a name, by which the scripts of jobs say that there is none. What would end a pattern, or mean
+        more than itself, is any one character there: a service may be called `Quote Server`.
         """
-        keys = f"~{self.service.service_name}:{self.environment}:*"
+        keys = "~" + re.sub(r"[^\w.:-]", "?", f"{self.service.service_name}:{self.environment}:") + "*"
         asked = "+info +config|get" if self.uses_jobs else ""
         return f"{keys}{' ~rq:* ~' if self.uses_jobs else ''} &* +@all -@dangerous -@admin {asked}".strip()
 

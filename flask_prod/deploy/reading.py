@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flask import Flask
 from msgspec.structs import replace
 
+from flask_prod.components.migrations.folder import find_folder
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.kit import KitState
 from flask_prod.core.settings import (
@@ -54,6 +54,7 @@ def read_plan(
     settings = Settings(sections, ())
     said = _said(kinds, sections, sources)
     service = settings.section(ServiceSettings)
+    values = {key: value for kind in sections for key, value in _values(kind, sections[kind])}
     return Plan(
         environment=environment,
         entry=entry,
@@ -63,11 +64,11 @@ def read_plan(
         server=settings.section(ServerSettings),
         around=settings.section(SurroundingsSettings),
         deploy=settings.section(DeploySettings),
-        values={key: value for kind in sections for key, value in _values(kind, sections[kind])},
+        values=values,
         said=said,
         rooms=frozenset(state.contributions),
         static=f"{state.app.static_url_path}/" if state.app.has_static_folder else "",
-        prepare=_prepare(state.app, frozenset(state.contributions)),
+        prepare=_prepare(state, values.get("MIGRATIONS_DIR", "")),
         home=Path(state.app.root_path),
         folder=folder,
         own_metrics=own_metrics(state),
@@ -122,8 +123,9 @@ def _named(service: ServiceSettings, state: KitState) -> ServiceSettings:
     return replace(service, service_name=state.service.service_name)
 
 
-def _prepare(app: Flask, rooms: frozenset[str]) -> str:
-    """Return the command that migrates: the application's own `prepare`, else the kit's, else none."""
-    if "prepare" in app.cli.commands:
+def _prepare(state: KitState, folder: str) -> str:
+    """Return the command that migrates: the application's own `prepare`, else the kit's where it has any."""
+    if "prepare" in state.app.cli.commands:
         return "flask prepare"
-    return "flask prod db upgrade --yes" if "migrations" in rooms else ""
+    there = "migrations" in state.contributions and find_folder(folder, Path(state.app.root_path))
+    return "flask prod db upgrade --yes" if there else ""

@@ -18,8 +18,16 @@ def test_right_token(header: str) -> None:
     assert gate("new, old").admits(header)
 
 
+@pytest.mark.parametrize("token", ["new,old", "new", "old"])
+@pytest.mark.parametrize("header", ["Bearer new,old", "Bearer new, old"])
+def test_setting_sent_whole(token: str, header: str) -> None:
+    """Who sends both tokens is let in before, during and after the one replaces the other."""
+    assert gate(token).admits(header)
+
+
 @pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer ", "Basic new", "new", "Bearer new,old", "Bearer ne", "Bearer ü"]
+    "header",
+    ["", "Bearer", "Bearer ", "Bearer ,", "Basic new", "new", "Bearer ne", "Bearer ü", "Bearer a,b,new"],
 )
 def test_wrong_token(header: str) -> None:
     """All else is refused."""

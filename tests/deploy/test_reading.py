@@ -77,6 +77,23 @@ def test_rooms(folder: Path, make_app: MakeApp) -> None:
     assert {"DATABASE_URL", "REDIS_URL"} <= {*large.secrets}
 
 
+def test_migrations(folder: Path, make_app: MakeApp) -> None:
+    """Only an application with migrations is told to run them: without, that would fail at each release."""
+    assert plan_of(make_app()).prepare == ""
+
+    (folder / "migrations" / "versions").mkdir(parents=True)
+
+    assert plan_of(make_app()).prepare == "flask prod db upgrade --yes"
+    assert plan_of(make_app(only=("health",))).prepare == ""
+
+
+def test_name_in_rules(folder: Path, make_app: MakeApp) -> None:
+    """A name with what would end a rule of an ACL, or be expanded by the shell, stands there without it."""
+    rules = plan_of(make_app(SERVICE_NAME="Quote $Server")).redis_rules
+
+    assert rules.startswith("~Quote??Server:production:* ~rq:*")
+
+
 @pytest.mark.parametrize(
     ("files", "command"),
     [

@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis: the arithmetic of their sizes, and real servers that start with the rendered files."""
+"""PostgreSQL and Redis: the arithmetic of their sizes, and a real PostgreSQL that reads the rendered file."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import redis
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_prod import ProdKit
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.kit import state_of
 from flask_prod.deploy.plan import Plan
@@ -37,9 +35,8 @@ from flask_prod.deploy.settings import DeploySettings
 from flask_prod.deploy.targets import TARGETS
 from flask_prod.server.sums import RESERVED
 from sample_app import create_app
-from tests.apps import MakeApp
 from tests.postgres import ask
-from tests.servers import HOST, Postgres, Valkey, valkey_binary, wait_for
+from tests.servers import HOST, Postgres, wait_for
 
 GB = 1024 * MB
 SIZES = st.builds(
@@ -204,7 +201,7 @@ def test_postgres_reads_it(rendered: Path, tmp_path: Path) -> None:
         assert len(wanted) > 25
 
         server.run_script(roles, password_file=tmp_path / "password")
-        role = "SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = 'shop'"
+        role = "SELECT rolsuper OR rolcreaterole OR rolbypassrls FROM pg_roles WHERE rolname = 'shop'"
         assert ask(server, role) == "False"
         assert ask(server, "SELECT rolpassword FROM pg_authid WHERE rolname = 'shop'").startswith("SCRAM-SHA-256$")
         with psycopg.connect(server.dsn.replace("postgres@", "shop@").replace("/postgres", "/shop")) as connection:
@@ -213,8 +210,11 @@ def test_postgres_reads_it(rendered: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.deploy
-def test_debians_postgres_reads_it(rendered: Path) -> None:
-    """So does PostgreSQL as Debian builds it, with TLS and pg_stat_statements, and nothing taken out."""
+def test_debians_postgres_reads_it(rendered: Path, tmp_path: Path) -> None:
+    """So does PostgreSQL as Debian builds it, with TLS and pg_stat_statements, and nothing taken out.
+
+    What roles.sql makes there can be backed up, and restored to prove it, by the role itself.
+    """
     homes = sorted(Path("/usr/lib/postgresql").glob("*"))
     if not homes:
         pytest.skip("no PostgreSQL of Debian here (postgresql-15 or newer)")
@@ -232,100 +232,24 @@ def test_debians_postgres_reads_it(rendered: Path) -> None:
         server.start()
 
         assert shown(server, "ssl") == "on"
-        server.execute("CREATE EXTENSION pg_stat_statements")
+        (tmp_path / "password").write_text("word\n")
+        server.run_script(rendered / "servers/roles.sql", password_file=tmp_path / "password")
         assert ask(server, "SELECT count(*) > 0 FROM pg_stat_statements") == "True"
+        can_be_restored(server, server.dsn.replace("postgres@", "shop:word@").replace("/postgres", "/shop"))
     finally:
         server.close()
 
 
-class TunedValkey(Valkey):
-    """A Valkey that reads a rendered redis.conf, with users of the same form as secrets.sh makes."""
-
-    def __init__(self, conf: Path, rules: str) -> None:
-        super().__init__()
-        self._conf = conf
-        self._users = self.folder / "users.acl"
-        self._users.write_text(
-            f"user default off\nuser probe on nopass +ping\nuser shop on >word {rules}\n"
-            "user test on >word ~* &* +@all\n"
-        )
-
-    def start(self) -> TunedValkey:
-        """Start with the file; only the addresses and places of this machine are given beside it."""
-        place = {"bind": HOST, "port": self.port, "dir": self.folder, "aclfile": self._users}
-        words = [word for name, value in place.items() for word in (f"--{name}", str(value))]
-        self.process.launch([valkey_binary(), str(self._conf), *words])
-        wait_for(lambda: self._takes(), 10, "Valkey's first answer")
-        return self
-
-    def client(self, user: str) -> redis.Redis:
-        """Return a client who signs in."""
-        return redis.Redis(HOST, self.port, username=user, password="word", decode_responses=True)
-
-    def _takes(self) -> bool:
-        if not self.running:
-            raise RuntimeError(f"Valkey ended:\n{self.process.stdout}")
-        try:
-            return self.command("AUTH", "probe", "-") == b"+OK"
-        except OSError:
-            return False
-
-
-@pytest.fixture
-def tuned_valkey(rendered: Path, plan: Plan) -> Iterator[TunedValkey]:
-    with TunedValkey(rendered / "servers/redis.conf", plan.redis_rules) as server:
-        yield server
-
-
-@pytest.mark.deploy
-class TestRedis:
-    def test_it_reads_the_file(self, rendered: Path, tuned_valkey: TunedValkey) -> None:
-        """Valkey starts with the rendered file and says of each line what it says."""
-        lines = said(rendered / "servers/redis.conf", " ")
-        with tuned_valkey.client("test") as client:
-            answers = {name: client.config_get(name)[name] for name in lines}
-        wanted = {**lines, "maxmemory": str(384 * MB), "bind": HOST, "aclfile": answers["aclfile"]}
-
-        assert answers == wanted
-
-    def test_the_service_has_its_own_keys(self, tuned_valkey: TunedValkey) -> None:
-        """The service writes below its own names and RQ's; other keys, and dangerous commands, are refused."""
-        with tuned_valkey.client("shop") as client:
-            assert client.set("shop:production:a", "1") is True
-            assert client.rpush("rq:queue:shop:production:default", "1") == 1
-            assert client.info("server")["run_id"]
-            for command in (
-                ("SET", "shop:staging:a", "1"),
-                ("FLUSHALL",),
-                ("CONFIG", "SET", "save", ""),
-                ("KEYS", "*"),
-            ):
-                with pytest.raises(redis.exceptions.NoPermissionError):
-                    client.execute_command(*command)
-
-    def test_jobs_need_no_more(self, tuned_valkey: TunedValkey, make_app: MakeApp) -> None:
-        """Jobs are dispatched and looked at with these rights: nothing is refused."""
-        kit = ProdKit(only=("redis", "jobs"))
-        url = f"redis://shop:word@{HOST}:{tuned_valkey.port}/0"
-        app = make_app(kit=kit, SERVICE_NAME="shop", ENVIRONMENT="production", REDIS_URL=url)
-        with app.app_context():
-            kit.job()(_nothing).dispatch()
-            assert kit.jobs.queue("default").count == 1
-
-        with tuned_valkey.client("test") as client:
-            assert client.acl_log() == []
-
-    def test_a_stranger_has_nothing(self, tuned_valkey: TunedValkey) -> None:
-        """Without a password there is no command, and who probes may only PING."""
-        assert tuned_valkey.command("GET", "shop:production:a").startswith(b"-NOAUTH")
-        with tuned_valkey.client("probe") as client:
-            assert client.ping() is True
-            with pytest.raises(redis.exceptions.NoPermissionError):
-                client.get("shop:production:a")
-
-
-def _nothing() -> None:
-    """Do nothing."""
+def can_be_restored(server: Tuned, shop: str) -> None:
+    """Dump the database by its own role, and restore it into a new one, as `flask prod db verify` does."""
+    with psycopg.connect(shop, autocommit=True) as connection:
+        connection.execute("CREATE TABLE here (id int)")
+        connection.execute("CREATE DATABASE there TEMPLATE template0")
+    restore = ["pg_restore", "-1eOx", "-d", shop.removesuffix("shop") + "there", "dump"]
+    for words in (["pg_dump", "-Fc", "-f", "dump", shop], restore):
+        program = str(server._home / "bin" / words[0])
+        done = subprocess.run([program, *words[1:]], cwd=server.folder, capture_output=True, text=True, timeout=30)
+        assert done.returncode == 0, done.stderr
 
 
 def test_without_jobs(plan: Plan) -> None:

@@ -10,7 +10,12 @@
 \endif
 \set password `cat :'password_file'`
 
+[% if "backups" in plan.rooms %]
+-- CREATEDB: `flask prod db verify` restores each backup into a database of its own, and drops that.
+CREATE ROLE [= db =] LOGIN CREATEDB PASSWORD :'password';
+[% else %]
 CREATE ROLE [= db =] LOGIN PASSWORD :'password';
+[% endif %]
 -- Whoever waits longer for a lock is told so, rather than held up with everybody behind: less than
 -- DATABASE_STATEMENT_TIMEOUT, and not in postgresql.conf, where pg_dump would have it as well.
 ALTER ROLE [= db =] SET lock_timeout = '10s';
@@ -18,8 +23,12 @@ ALTER ROLE [= db =] SET lock_timeout = '10s';
 CREATE DATABASE [= db =] OWNER [= db =];
 REVOKE ALL ON DATABASE [= db =] FROM PUBLIC;
 
+-- It shows the statements of all databases. In that of [= plan.name =] it would be part of each backup, and only a superuser
+-- could restore it.
+\connect postgres
+CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
+
 \connect [= db =]
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 ALTER SCHEMA public OWNER TO [= db =];
-CREATE EXTENSION IF NOT EXISTS pg_stat_statements;
 [% endif %]
