@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -13,6 +14,7 @@ import msgspec
 
 from .component import HeaderList
 from .record import RECORD_KEY, RequestRecord, leave
+from .redaction import shown_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None] | None
+
+LOGGED = "__flask_prod_logged__"
+"""Set on an exception whose stack the log has, with the request's id: servers log it once more, without."""
 
 _MOST_SHAPES = 1024
 """A cache is emptied when it is full; an application has few kinds of answer."""
@@ -90,10 +95,18 @@ class Exchange(msgspec.Struct, eq=False):
         except GeneratorExit:
             raise
         except BaseException as error:
-            record.outcome = "crashed"
-            record.error = error
-            self.done = True
+            self.crash(error)
             raise
+
+    def crash(self, error: BaseException) -> None:
+        """Note that *error* ended the request with no answer, or in the middle of one, and log its stack."""
+        record = self.record
+        record.outcome, record.error = "crashed", error
+        self.done = True
+        with suppress(AttributeError, TypeError):  # one that takes no names is logged by the server as well
+            setattr(error, LOGGED, True)
+        path = shown_path(record.path, record.route)
+        logger.error("%s %s was broken off by %s", record.method, path, type(error).__name__, exc_info=error)
 
     def close(self) -> None:
         """Close the body and end the record; servers call it whether or not the body was read to its end."""
@@ -104,6 +117,9 @@ class Exchange(msgspec.Struct, eq=False):
             close = getattr(self.body, "close", None)
             if close is not None:
                 close()
+        except BaseException as error:
+            self.crash(error)
+            raise
         finally:
             if not self.done and record.outcome == "ok" and self.body:
                 record.outcome = "aborted"

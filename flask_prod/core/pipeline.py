@@ -25,6 +25,7 @@ from .component import Ask, Contribution, Stage, Step
 from .early import early_of
 from .exchange import Exchange, Shapes
 from .record import RECORD_KEY, RequestRecord, current
+from .redaction import shown_path
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -103,7 +104,8 @@ class Pipeline:
             exchange.body = (self._wsgi if answer is None else answer)(environ, exchange.begin)
         except Exception as error:
             exchange.body = self._crash(exchange, error)
-        except BaseException:
+        except BaseException as error:  # the worker is told to end, a greenlet's time is up
+            exchange.crash(error)
             exchange.close()
             raise
         return exchange.read() if READ_AT_ONCE in environ and exchange.is_whole else exchange
@@ -190,7 +192,8 @@ class Pipeline:
                 record.outcome = "crashed"
                 record.status = record.status or 500
                 raise error
-            logger.error("%s %s crashed", record.method, record.path, exc_info=error)
+            path = shown_path(record.path, record.route)
+            logger.error("%s %s crashed", record.method, path, exc_info=error)
             response = self._render(record, InternalServerError(original_exception=error))
             return response(record.environ, exchange.begin_again if exchange.started else exchange.begin)
         except BaseException:

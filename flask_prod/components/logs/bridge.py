@@ -14,6 +14,7 @@ from typing import Any
 from flask import current_app
 from flask.logging import default_handler
 
+from flask_prod.core.exchange import LOGGED
 from flask_prod.core.kit import EXTENSION
 
 from .engine import AppLog
@@ -34,6 +35,7 @@ class RootHandler(logging.Handler):
         self._before = logging.WARNING
         self._ours = logging.WARNING
         self._werkzeug = AccessFilter()
+        self._once = LoggedFilter()
         self._reopen: dict[AppLog, Callable[[], None]] = {}
         self._listener: _Listener | None = None
         self._adopted = False
@@ -97,6 +99,7 @@ class RootHandler(logging.Handler):
         root.addHandler(self)
         logging.getLogger("werkzeug").addFilter(self._werkzeug)
         for name in _SERVERS:
+            logging.getLogger(name).addFilter(self._once)
             for handler in logging.getLogger(name).handlers:
                 self._formatters.append((handler, handler.formatter))
                 handler.setFormatter(BridgeFormatter(self))
@@ -109,6 +112,8 @@ class RootHandler(logging.Handler):
         if root.level == self._ours:  # else somebody has set another since
             root.setLevel(self._before)
         logging.getLogger("werkzeug").removeFilter(self._werkzeug)
+        for name in _SERVERS:
+            logging.getLogger(name).removeFilter(self._once)
         for handler, formatter in self._formatters:
             handler.setFormatter(formatter)
         self._replaced, self._formatters = [], []
@@ -157,6 +162,15 @@ class AccessFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether *record* is something else than a request line."""
         return not (record.levelno == logging.INFO and " - - [" in str(record.msg))
+
+
+class LoggedFilter(logging.Filter):
+    """Keeps out a server's line about an exception that the pass has logged already, with the request's id."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether *record* is news."""
+        error = record.exc_info[1] if record.exc_info else None
+        return error is None or not getattr(error, LOGGED, False)
 
 
 def root_handler() -> RootHandler:

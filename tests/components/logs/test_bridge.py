@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,29 @@ def test_gunicorn_lines(make_app: MakeApp, log_file: Path) -> None:
 
     assert text.startswith('{"timestamp":')
     assert '"logger":"gunicorn.error"' in text
+
+
+def test_stream_that_breaks(make_app: MakeApp, log_file: Path, lines: Lines) -> None:
+    """The stack of a stream that broke is in the log once, with the request's id; the server's line is left out."""
+    server = logging.getLogger("gunicorn.error")
+    app = make_app(only=("logs",), LOG_OUTPUT=str(log_file))
+
+    @app.get("/export")
+    def export() -> Iterator[str]:
+        yield "some"
+        raise RuntimeError("mid-stream")
+
+    with app.test_client().get("/export") as answer, pytest.raises(RuntimeError) as raised:
+        answer.get_data()
+    server.error("Error handling request", exc_info=raised.value)
+    server.error("Error handling request", exc_info=RuntimeError("of another request"))
+
+    broken, request, other = lines()
+    assert (broken["message"], broken["request_id"]) == (
+        "GET /export was broken off by RuntimeError", request["request_id"]
+    )  # fmt: skip
+    assert "mid-stream" in broken["stack"]
+    assert (request["outcome"], request["error"]) == ("crashed", "RuntimeError")
+    assert "of another request" in other["stack"]
+    close(app)
+    assert not server.filters
