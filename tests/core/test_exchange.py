@@ -58,4 +58,5 @@ def test_request_that_is_ended_from_outside(
     (record,), (line,) = records, caplog.records
     assert (record.status, record.outcome) == (0, "crashed")
     assert line.getMessage() == "GET /reset/<token> was broken off by SystemExit"
-    assert line.exc_info and line.exc_info[1] is record.error is not None
+    assert line.exc_info
+    assert line.exc_info[1] is record.error is not None

@@ -123,7 +123,7 @@ def test_gunicorn_lines(make_app: MakeApp, log_file: Path) -> None:
 
 
 def test_stream_that_breaks(make_app: MakeApp, log_file: Path, lines: Lines) -> None:
-    """The stack of a stream that broke is in the log once, with the request's id; the server's line is left out."""
+    """The stack of a stream that broke is in the log once, with the id; the server's line is left out."""
     server = logging.getLogger("gunicorn.error")
     app = make_app(only=("logs",), LOG_OUTPUT=str(log_file))
 
