@@ -80,10 +80,11 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(scratch: Path) -> Iterator[None]:
-    """Fail the test that leaves a non-daemon thread, a child process, a temporary file or an open application.
+    """Fail the test that leaves a non-daemon thread, a process, a temporary file, an open application or its context.
 
     Stray sockets and files fail by ResourceWarning, since warnings are errors.
     """
+    context = bool(current_app)
     threads = set(threading.enumerate())
     processes = servers.children()
     files = set(os.listdir(scratch))
@@ -99,7 +100,7 @@ def nothing_left_behind(scratch: Path) -> Iterator[None]:
     for handler in [one for one in logging.getLogger().handlers if isinstance(one, RootHandler)]:
         logging.getLogger().removeHandler(handler)
         left.append("an application that was not closed and goes on logging")
-    if current_app:
+    if current_app and not context:
         left.append(f"the context of {current_app.name}")
     left += [f"process {pid}" for pid in servers.children() - processes]
     files |= {name for name in os.listdir(scratch) if name.startswith(run_dir)}

@@ -150,9 +150,9 @@ def test_commands_of_runbooks(tmp_path: Path) -> None:
     assert len(named) > 20
 
     app = create_app({"ENVIRONMENT": "test", "DATA_DIR": str(tmp_path), "JOBS_OUTBOX": "always"})
-    context = click.Context(prod, obj=ScriptInfo(create_app=lambda: app))
     try:
-        assert [words for words in sorted(named) if not exists(context, words.split())] == []
+        with click.Context(prod, obj=ScriptInfo(create_app=lambda: app)) as context:
+            assert [words for words in sorted(named) if not exists(context, words.split())] == []
     finally:
         state_of(app).lifecycle.close()
 

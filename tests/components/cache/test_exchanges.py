@@ -253,6 +253,7 @@ def create_app():
 """
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("backend", "most"), [("memory", 2), ("redis", 1), ("tiered", 1)])
 def test_stampede_on_two_workers(
     gunicorn: StartGunicorn, redis_url: str, tmp_path: Path, backend: str, most: int
