@@ -80,7 +80,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind(scratch: Path) -> Iterator[None]:
-    """Fail the test that leaves a non-daemon thread, a process, a temporary file, an open application or its context.
+    """Fail the test that leaves a thread, a process, a temporary file, an open application or its context.
 
     Stray sockets and files fail by ResourceWarning, since warnings are errors.
     """
