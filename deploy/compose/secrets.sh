@@ -34,6 +34,11 @@ if missing DATABASE_URL; then
     put DATABASE_URL "postgresql://shop:$(cat secrets/DATABASE_PASSWORD)@database:5432/shop"
 fi
 
+# A volume of this machine. What must outlive the machine goes to a bucket: s3://...
+if missing BACKUP_URL; then
+    put BACKUP_URL /backups
+fi
+
 # The service has all keys below its own names and those of RQ, and no command that an administrator needs.
 made REDIS_PASSWORD
 if missing REDIS_URL; then
@@ -47,7 +52,7 @@ user shop on #$hash ~shop:production:* ~rq:* ~ &* +@all -@dangerous -@admin +inf
 fi
 
 # What only you know: write it into these files. Empty means none.
-for name in SENTRY_DSN BACKUP_URL ALERTMANAGER_PAGER ALERTMANAGER_TICKETS; do
+for name in SENTRY_DSN ALERTMANAGER_PAGER ALERTMANAGER_TICKETS; do
     if missing "$name"; then
         : >"secrets/$name"
         echo "left empty: secrets/$name"

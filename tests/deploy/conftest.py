@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,15 @@ def rendered(shop: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def rig() -> containers.Rig:
-    """Return a container engine, installed and given a base image if need be; skip with the reason without one."""
+def rig() -> Iterator[containers.Rig]:
+    """Yield a container engine, installed and given a base image if need be; skip with the reason without one."""
     try:
-        return containers.prepared()
+        engine = containers.prepared()
     except containers.Missing as error:
         pytest.skip(f"no containers here: {error}")
+    yield engine
+    with engine.alone():
+        engine.remove_abandoned(os.getpid())
 
 
 @pytest.fixture(scope="session")

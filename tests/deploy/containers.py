@@ -34,6 +34,9 @@ PREFIX = "flask-prod-test-"
 LABEL = "flask-prod-tests"
 """Every container has it, with the id of the process that wants it: what a killed run left is found by it."""
 
+STACK = "io.podman.compose.project"
+"""The label by which podman-compose knows a stack: PREFIX and the id of the process here."""
+
 STAND_IN = "localhost/flask-prod-tests/python:1"
 """The tag of the base; another number when standin.py makes something else of the same packages."""
 
@@ -70,9 +73,13 @@ def prepared() -> Rig:
     rig = Rig(folder)
     with rig.alone():
         _install()
-        rig.remove_abandoned()
-        if not rig.has(STAND_IN):
-            rig.pack_stand_in()
+        try:
+            rig.remove_abandoned()
+            if not rig.has(STAND_IN):
+                rig.pack_stand_in()
+            rig.once(STAND_IN, "true")
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            raise Missing(f"podman is here and runs nothing: {str(error).strip().splitlines()[-1]}") from error
     return rig
 
 
@@ -163,7 +170,8 @@ class Rig:
         words += [word for volume in self.index_volumes() for word in ("--volume", volume)]
         began = time.monotonic()
         always = ("--pull=never", "--network=host", "--tag", tag, "--file", str(dockerfile))
-        self.podman("build", *always, *words, *options, context, seconds=600)
+        with self.building():
+            self.podman("build", *always, *words, *options, context, seconds=600)
         return time.monotonic() - began
 
     def has(self, image: str) -> bool:
@@ -194,15 +202,50 @@ class Rig:
         found: dict[str, Any] = json.loads(self.podman("image", "inspect", image).stdout)[0]
         return found
 
-    def remove_abandoned(self) -> None:
-        """Remove the containers of test runs that are no more, and images that are two hours old."""
-        form = '{{.Names}} {{index .Labels "' + LABEL + '"}}'
-        for line in self.podman("ps", "--all", "--filter", f"label={LABEL}", "--format", form).stdout.splitlines():
-            name, _, pid = line.partition(" ")
-            if not Path(f"/proc/{pid}").exists():
+    def remove_abandoned(self, ended: int = 0) -> None:
+        """Remove what test runs that are no more, and that of the process *ended*, have left.
+
+        Containers and stacks by the process that wanted them, and images that are two hours old.
+        """
+        form = '{{.Names}}|{{index .Labels "' + LABEL + '"}}|{{index .Labels "' + STACK + '"}}'
+        for line in self.podman("ps", "--all", "--format", form).stdout.splitlines():
+            name, wanted_by, stack = line.split("|")
+            owner = wanted_by if wanted_by.isdigit() else _owner(stack)
+            if _is_gone(owner, ended):
                 self.podman("rm", "--force", "--time=0", "--volumes", name, check=False)
+        for kind in ("network", "volume"):
+            for name in self.podman(kind, "ls", "--quiet").stdout.split():
+                if _is_gone(_owner(name), ended):
+                    self.podman(kind, "rm", "--force", name, check=False)
+        self._remove_working_containers()
         old = ("--filter", f"label={LABEL}=image", "--filter", "until=2h")
         self.podman("image", "prune", "--all", "--force", *old)
+
+    def _remove_working_containers(self) -> None:
+        """Remove what builds of our base have left that were killed: where none of ours is at work."""
+        with (self.folder / "building").open("w") as building:
+            try:
+                fcntl.flock(building, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            form = "{{.ContainerID}} {{.ImageName}}"
+            listed = self.buildah("containers", "--noheading", "--format", form).splitlines()
+            ours = [line.split()[0] for line in listed if "/flask-prod-tests/" in line]
+            if ours:
+                self.buildah("rm", *ours)
+
+    def buildah(self, *words: str) -> str:
+        command = ["buildah", *words]
+        return subprocess.run(
+            command, env=self.env, capture_output=True, text=True, timeout=60, check=False
+        ).stdout
+
+    @contextmanager
+    def building(self) -> Iterator[None]:
+        """Say that an image is built here: what builds keep meanwhile is not swept away."""
+        with (self.folder / "building").open("w") as building:
+            fcntl.flock(building, fcntl.LOCK_SH)
+            yield
 
     def pack_stand_in(self) -> None:
         """Make the base image of this machine's packages."""
@@ -220,6 +263,16 @@ class Rig:
         paths = {re.sub(r"^file://", "", word) for word in words if word.startswith(("/", "file:///"))}
         mounts = [f"{self.folder / 'pip.conf'}:/etc/pip.conf:ro"]
         return mounts + [f"{path}:{path}:ro" for path in sorted(_outermost(paths))]
+
+
+def _owner(name: str) -> str:
+    """Return the id of the process in the name of a stack of ours, or of a part of it; empty for all others."""
+    found = re.match(rf"{PREFIX}(\d+)(?:_|$)", name)
+    return found[1] if found else ""
+
+
+def _is_gone(pid: str, ended: int) -> bool:
+    return bool(pid) and (int(pid) == ended or not Path(f"/proc/{pid}").exists())
 
 
 def _pip_settings() -> dict[str, str]:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
-from tests.deploy.containers import STAND_IN, Rig
+from tests.deploy.containers import PREFIX, STAND_IN, Rig
 from tests.servers import HOST, Answer, free_port, package_folder, valkey_binary, wait_for
 
 SERVED = ("nginx", "web", "worker", "migrate", "database", "redis")
@@ -80,7 +80,7 @@ class Stack:
         self.rig = rig
         self.home = folder / "compose"
         self.http, self.https = free_port(), free_port()
-        self.project = f"flask-prod-test-{os.getpid()}"
+        self.project = f"{PREFIX}{os.getpid()}"
         for name in ("compose", "nginx", "servers", "monitoring"):
             shutil.copytree(rendered / name, folder / name)
         # Not under the names of the official images: whoever runs this machine may have those.
@@ -221,7 +221,8 @@ class Stack:
             if service == "nginx":
                 _as_root(nginx, context / "root")
                 (context / "cache").mkdir()
-            self.rig.podman("build", "--pull=never", "--quiet", "--tag", self._image(service), context)
+            with self.rig.building():
+                self.rig.podman("build", "--pull=never", "--quiet", "--tag", self._image(service), context)
 
     def _adapt(self) -> None:
         """Change what cannot be here: Docker's name server; TLS and extensions, which this PostgreSQL lacks."""

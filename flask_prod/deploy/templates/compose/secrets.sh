@@ -27,14 +27,21 @@ made() {  # made NAME...
     done
 }
 
-[% set addresses = ["DATABASE_URL", "REDIS_URL"] %]
-[% set given = ["SENTRY_DSN", "BACKUP_URL"] %]
+[% set addresses = ["DATABASE_URL", "REDIS_URL", "BACKUP_URL"] %]
+[% set given = ["SENTRY_DSN"] %]
 made [= plan.secrets | reject("in", addresses + given) | join(" ") =] GRAFANA_PASSWORD
 [% if "database" in plan.rooms %]
 
 made POSTGRES_PASSWORD DATABASE_PASSWORD
 if missing DATABASE_URL; then
     put DATABASE_URL "postgresql://[= plan.database =]:$(cat secrets/DATABASE_PASSWORD)@database:5432/[= plan.database =]"
+fi
+[% endif %]
+[% if "BACKUP_URL" in plan.secrets %]
+
+# A volume of this machine. What must outlive the machine goes to a bucket: s3://...
+if missing BACKUP_URL; then
+    put BACKUP_URL /backups
 fi
 [% endif %]
 [% if "redis" in plan.rooms %]
