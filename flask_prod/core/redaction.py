@@ -115,11 +115,12 @@ def shown_path(path: str, route: str | None) -> str:
     """Return a request's path as it may be shown: `/reset/<token>` rather than the token that stood there."""
     if route is None:
         return redact_text(path)
-    return route if _hides(route) else path
+    return route if takes_secret(route) else path
 
 
 @lru_cache(maxsize=1024)
-def _hides(route: str) -> bool:
+def takes_secret(route: str) -> bool:
+    """Tell whether a route has a place for a secret: `/reset/<token>`."""
     return any(is_sensitive(part) for part in route.split("<")[1:])
 
 
@@ -159,7 +160,7 @@ def forms_of(secrets: Iterable[str]) -> tuple[str, ...]:
 
 
 def secrets_sent(environ: WSGIEnvironment) -> set[str]:
-    """Return what a request carries outside of its body that is secret: credentials, cookies, query values."""
+    """Return what a request carries outside of its body that is secret: credentials, cookies, in its address."""
     found = {str(value) for key, value in environ.items() if key[:5] == "HTTP_" and is_sensitive(key[5:])}
     found.update(environ.get("HTTP_AUTHORIZATION", "").split(" ", 1))
     found.update(
@@ -167,7 +168,14 @@ def secrets_sent(environ: WSGIEnvironment) -> set[str]:
     )
     cookies = (pair.partition("=")[2].strip() for pair in environ.get("HTTP_COOKIE", "").split(";"))
     found.update(value for value in cookies if len(value) >= _SHORTEST_COOKIE)
+    found.update(secrets_of_path(environ.get("werkzeug.request")))
     return found - {"Bearer", "Basic", "Digest", "bearer", "basic"}
+
+
+def secrets_of_path(request: object) -> Iterator[str]:
+    """Yield what stood in the path where its route takes a secret: `/reset/<token>`."""
+    values: Mapping[str, object] = getattr(request, "view_args", None) or {}
+    return (str(value) for name, value in values.items() if is_sensitive(name))
 
 
 def secrets_under(node: object, under: bool = False, depth: int = 0) -> Iterator[str]:

@@ -30,7 +30,22 @@ def create_app() -> Flask:
     for view in (form, body, query, header, cookie, sql, outgoing, chained, said, dispatched, streamed, cached):
         app.add_url_rule(f"/{view.__name__}", view_func=view, methods=["GET", "POST"])
     app.add_url_rule("/reset/<token>", view_func=reset, methods=["GET", "POST"])
+    app.before_request(failing("before"))
+    app.after_request(failing("after"))
+    app.teardown_request(failing("teardown"))
     return app
+
+
+def failing(where: str) -> Any:
+    """Return a hook that says where it is, and fails when told to; no variable of it holds what is secret."""
+
+    def hook(passed: Any = None) -> Any:
+        if request.args.get("fail") == where:
+            logger.warning("failing at %s (%s)", request.path, request.url)
+            raise RuntimeError(f"{where} failed")
+        return passed
+
+    return hook
 
 
 def form() -> str:

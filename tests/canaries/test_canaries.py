@@ -98,7 +98,8 @@ class Leaky:
             for path in ("/header", "/cookie", "/outgoing", "/cached"):
                 self._post(path, None, {**accept, **secret})
             self._post("/header", None, {**accept, "Authorization": f"Basic {basic}", "X-Api-Key": "none"})
-            self._post(f"/reset/{planted['reset']}", None, accept)
+            for hook in ("", "before", "after", "teardown"):
+                self._post(f"/reset/{planted['reset']}?fail={hook}", None, accept)
             self._post(f"/nowhere?password={quote(planted['password'])}", None, {**accept, **secret})
             self._post("/metrics", None, {"Authorization": f"Bearer wrong{planted['metrics']}"})
 

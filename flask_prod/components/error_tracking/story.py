@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from flask_prod.core.record import RequestRecord
-from flask_prod.core.redaction import redact_query, secrets_held, secrets_sent, secrets_under
+from flask_prod.core.redaction import (
+    redact_query,
+    secrets_held,
+    secrets_of_path,
+    secrets_sent,
+    secrets_under,
+    shown_path,
+)
 
 from .notes import notes_of, notes_taken
 
@@ -83,21 +90,22 @@ def secrets_of_error(error: BaseException) -> Iterator[str]:
     """Yield what the variables behind *error* hold under a secret's name, also deeper than a report shows."""
     yield from secrets_held(error)
     for frame, _ in islice(walk_tb(error.__traceback__), _FLASK_FRAMES):
-        yield from _of_body(getattr(frame.f_locals.get("ctx"), "request", None))
+        yield from _read(getattr(frame.f_locals.get("ctx"), "request", None))
 
 
 def keep_secrets(record: RequestRecord) -> None:
-    """Note what in the body of a failed request is secret, while Flask still has the body."""
-    notes_of(record).secrets.update(_of_body(record.environ.get("werkzeug.request")))
+    """Note what in path and body of a failed request is secret, while Flask still has them."""
+    notes_of(record).secrets.update(_read(record.environ.get("werkzeug.request")))
 
 
 def _request(record: RequestRecord) -> dict[str, Any]:
+    path = quote(shown_path(record.path, record.route).encode("latin-1", "replace"), safe="/<:>")
     return {
         "transaction": transaction_name(record),
         "transaction_info": {"source": "route"},
         "request": {
             "method": record.method,
-            "url": f"{record.scheme}://{record.host}{quote(record.path.encode('latin-1', 'replace'))}",
+            "url": f"{record.scheme}://{record.host}{path}",
             "query_string": redact_query(record.environ.get("QUERY_STRING", "")),
             "headers": dict(_headers(record.environ)),
         },
@@ -107,6 +115,12 @@ def _request(record: RequestRecord) -> dict[str, Any]:
 def _headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     named = ((key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key[:5] == "HTTP_")
     return [(name, str(value)) for name, value in named if name not in _LEFT_OUT]
+
+
+def _read(request: object) -> Iterator[str]:
+    """Yield secrets of what Flask has made of path and body."""
+    yield from secrets_of_path(request)
+    yield from _of_body(request)
 
 
 def _of_body(request: object) -> Iterator[str]:

@@ -15,12 +15,13 @@ from flask_prod.core.record import RequestRecord, current_record
 from flask_prod.core.redaction import (
     forms_of,
     hide,
-    is_sensitive,
     redact,
     redact_text,
     secrets_held,
+    secrets_of_path,
     secrets_sent,
     shorten,
+    takes_secret,
 )
 from flask_prod.core.settings import ServiceSettings
 
@@ -57,7 +58,6 @@ class AppLog:
         self._format = encode
         self._quick = QuickLines(self._service, quote, self._path) if encode is as_json else None
         self._write = write
-        self._hidden: dict[str, bool] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Write the line of a request that has ended."""
@@ -175,6 +175,9 @@ class AppLog:
         )
         record = current_record()
         if record is not None:
+            if record.route is not None and takes_secret(record.route):  # `request.path` is often logged
+                in_path = secrets_of_path(record.environ.get("werkzeug.request"))
+                line.message = hide(line.message, forms_of(in_path))
             line.request_id, line.user_id = record.request_id, shorten(str(record.user_id or ""), _LONGEST_NAME)
             line.trace_id, line.span_id = record.trace_id, record.span_id
             if record.method == "JOB" and record.extra:
@@ -202,12 +205,8 @@ class AppLog:
     def _path(self, record: RequestRecord) -> str:
         """Return the path as it may be shown: `/reset/<token>` rather than the token that stood there."""
         route, path = record.route, record.path
-        if route is not None:
-            hidden = self._hidden.get(route)
-            if hidden is None:
-                hidden = self._hidden[route] = any(is_sensitive(part) for part in route.split("<")[1:])
-            if hidden:
-                return route
+        if route is not None and takes_secret(route):
+            return route
         path = _readable(path)
         if len(path) > _LONGEST_PATH:
             path = shorten(path, _LONGEST_PATH)
