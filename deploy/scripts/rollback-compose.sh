@@ -4,8 +4,8 @@
 #
 #   deploy/scripts/rollback-compose.sh TAG
 #
-# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
-# older code does not look at, it may be run all the same: FORCE=yes.
+# The older code is asked first whether it can serve with the database as it is now: what a migration since has merely
+# added is no obstacle. FORCE=yes goes on against its word.
 set -eu
 
 [ $# -eq 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 64; }
@@ -14,8 +14,8 @@ cd "$(dirname "$0")/../compose"
 # What the shell says wins over .env, which is changed when all has gone well.
 export TAG="$tag"
 
-if ! docker compose run --rm --no-deps web flask prod db check; then
-  [ "${FORCE:-}" = yes ] || { echo "$tag does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+if ! docker compose run --rm --no-deps web flask prod db fits; then
+  [ "${FORCE:-}" = yes ] || { echo "$tag does not fit this database; nothing was done. See FORCE above." >&2; exit 1; }
 fi
 
 # Nothing else: an older `migrate` would not know the newer database, and keep all from starting.

@@ -4,8 +4,8 @@
 #
 #   deploy/scripts/rollback-kubernetes.sh NAMESPACE
 #
-# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
-# older code does not look at, it may be run all the same: FORCE=yes.
+# The older code is asked first whether it can serve with the database as it is now: what a migration since has merely
+# added is no obstacle. FORCE=yes goes on against its word.
 set -eu
 
 [ $# -eq 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 64; }
@@ -27,7 +27,7 @@ pod=$(kubectl get "$of" pod -l $serving -o 'jsonpath={.items[0].metadata.name}')
 copy=shop-rollback-check
 kubectl delete "$of" pod $copy --ignore-not-found --wait
 trap 'kubectl delete "$of" pod $copy --ignore-not-found --wait=false' EXIT
-kubectl debug "$of" "$pod" --copy-to=$copy --container=web --set-image="web=$image" --attach=false -- flask prod db check
+kubectl debug "$of" "$pod" --copy-to=$copy --container=web --set-image="web=$image" --attach=false -- flask prod db fits
 # No label of the pod is copied, so that it gets no requests; with those of a migration it may reach the database.
 kubectl label "$of" pod $copy app.kubernetes.io/name=shop app.kubernetes.io/instance=shop app.kubernetes.io/component=migrate
 state='{.status.containerStatuses[?(@.name=="web")]'
@@ -39,7 +39,7 @@ while [ -z "$code" ] && [ $tries -lt 60 ]; do # two minutes
 done
 if [ "$code" != 0 ]; then
   kubectl logs "$of" $copy --container=web --tail=20 >&2 || true
-  [ "${FORCE:-}" = yes ] || { echo "$image does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+  [ "${FORCE:-}" = yes ] || { echo "$image does not fit this database; nothing was done. See FORCE above." >&2; exit 1; }
 fi
 
 if [ $kind = rollout ]; then

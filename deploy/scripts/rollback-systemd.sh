@@ -4,8 +4,8 @@
 #
 #   deploy/scripts/rollback-systemd.sh [VERSION]
 #
-# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
-# older code does not look at, it may be run all the same: FORCE=yes.
+# The older code is asked first whether it can serve with the database as it is now: what a migration since has merely
+# added is no obstacle. FORCE=yes goes on against its word.
 set -eu
 
 base=${BASE:-/opt/shop}
@@ -13,8 +13,8 @@ version=${1:-$(basename "$(readlink "$base/previous" || true)")}
 [ -n "$version" ] || { echo "No release has served before this one: name one of $base/releases." >&2; exit 1; }
 [ -x "$base/releases/$version/.venv/bin/flask" ] || { echo "There is no release in $base/releases/$version." >&2; exit 1; }
 
-if ! RELEASE=$version shop-flask prod db check; then
-  [ "${FORCE:-}" = yes ] || { echo "$version does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+if ! RELEASE=$version shop-flask prod db fits; then
+  [ "${FORCE:-}" = yes ] || { echo "$version does not fit this database; nothing was done. See FORCE above." >&2; exit 1; }
 fi
 
 before=$(readlink "$base/current")

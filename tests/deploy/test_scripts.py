@@ -152,7 +152,7 @@ def test_rollback_on_a_machine(stage: Stage) -> None:
 
     assert code == 0, said
     assert [call.split(" --")[0] for call in calls] == [
-        "shop-flask prod db check",
+        "shop-flask prod db fits",
         "systemctl restart shop-web.service shop-worker.service",
         "shop-flask prod deploy verify http://127.0.0.1:8000",
     ]
@@ -162,16 +162,16 @@ def test_rollback_on_a_machine(stage: Stage) -> None:
 @pytest.mark.deploy
 @pytest.mark.parametrize("force", ["", "yes"])
 def test_rollback_before_a_migration(stage: Stage, force: str) -> None:
-    """A database that the older code does not know is refused, unless somebody knows better."""
+    """A database that the older code does not fit is refused, unless somebody knows better."""
     stage.release("1.0", "1.1", current="1.1", previous="1.0")
-    stage.answer('"shop-flask prod db check") exit 1 ;;')
+    stage.answer('"shop-flask prod db fits") exit 1 ;;')
 
     code, calls, said = stage.play("rollback-systemd.sh", FORCE=force)
 
     assert code == (0 if force else 1)
     assert stage.serves() == ("1.0" if force else "1.1")
     assert len(calls) == (3 if force else 1)
-    assert ("1.0 does not know this database; nothing was done." in said) is (not force)
+    assert ("1.0 does not fit this database; nothing was done." in said) is (not force)
 
 
 @pytest.mark.deploy
@@ -196,14 +196,14 @@ _CLUSTER = (
 @pytest.mark.deploy
 @pytest.mark.parametrize("check", ["0", "1"])
 def test_rollback_in_a_cluster(stage: Stage, check: str) -> None:
-    """The image before is asked, in a copy of a pod, whether it knows the database; only then it serves."""
+    """The image before is asked, in a copy of a pod, whether it fits the database; only then it serves."""
     stage.answer(*_CLUSTER)
 
     code, calls, said = stage.play("rollback-kubernetes.sh", "shop", CHECK=check)
 
     debug = next(call for call in calls if call.startswith("kubectl debug"))
     assert "--set-image=web=new" in debug
-    assert debug.endswith("-- flask prod db check")
+    assert debug.endswith("-- flask prod db fits")
     undone = [call for call in calls if " rollout undo " in call]
     assert code == int(check), said
     assert undone == ([] if check == "1" else [
@@ -233,7 +233,7 @@ def test_rollback_of_the_stack(stage: Stage, known: bool, rendered: Path) -> Non
     env = rendered / "compose" / ".env"
     env.write_text("TAG=1.1\nHTTP_PORT=80\n")
     if not known:
-        stage.answer('*"flask prod db check"*) exit 1 ;;')
+        stage.answer('*"flask prod db fits"*) exit 1 ;;')
     try:
         code, calls, said = stage.play("rollback-compose.sh", "1.0")
         left = env.read_text()
@@ -241,7 +241,7 @@ def test_rollback_of_the_stack(stage: Stage, known: bool, rendered: Path) -> Non
         env.unlink()
 
     assert code == (0 if known else 1), said
-    assert calls[0] == "docker compose run --rm --no-deps web flask prod db check"
+    assert calls[0] == "docker compose run --rm --no-deps web flask prod db fits"
     assert ("docker compose up --detach --wait --no-deps web worker" in calls) is known
     assert left == ("TAG=1.0\nHTTP_PORT=80\n" if known else "TAG=1.1\nHTTP_PORT=80\n")
 

@@ -1,4 +1,4 @@
-"""`flask prod db upgrade`, `downgrade`, `check` and `lock`."""
+"""`flask prod db upgrade`, `downgrade`, `check`, `fits` and `lock`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _LOSE = click.option("--allow-destructive", is_flag=True, help="Even if data is 
 def db_group(migrations: Any) -> click.Group:
     """Build this room's part of the group `db` for one application."""
     group = click.Group("db", help="Migrate, back up and inspect the database.")
-    for command in (_upgrade(migrations), _downgrade(migrations), _check(migrations), _lock(migrations)):
-        group.add_command(command)
+    for command in (_upgrade, _downgrade, _check, _fits, _lock):
+        group.add_command(command(migrations))
     return group
 
 
@@ -106,6 +106,25 @@ def _check(migrations: Migrations) -> click.Command:
         click.echo("The database is up to date, and as the models say.")
 
     return check
+
+
+def _fits(migrations: Migrations) -> click.Command:
+    @click.command("fits")
+    def fits() -> None:
+        """Tell whether this release can serve with a database that a later one has migrated: before a rollback.
+
+        New tables and indexes, and columns that need no value, are no obstacle; all else is, and exits with 1.
+        """
+        from .older import obstacles
+
+        found = obstacles(migrations)
+        for obstacle in found:
+            click.echo(obstacle)
+        if found:
+            raise click.exceptions.Exit(1)
+        click.echo("This release can serve with the database as it is.")
+
+    return fits
 
 
 def _lock(migrations: Migrations) -> click.Command:

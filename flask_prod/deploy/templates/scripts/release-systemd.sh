@@ -1,5 +1,5 @@
 #!/bin/sh
-# Lets a release serve that lies in /opt/[= plan.name =]/releases/VERSION on this machine: migrates, turns the link, restarts, and
+# Lets a release serve that lies in /opt/[= plan.name =]/releases/VERSION on this machine: [= "migrates, " if plan.prepare =]turns the link, restarts, and
 # verifies; one that is not well is taken back at once. Ends with 1 when the new release does not serve. As root.
 #
 #   [= plan.folder =]/scripts/release-systemd.sh VERSION

@@ -5,8 +5,8 @@
 #   [= plan.folder =]/scripts/rollback-compose.sh TAG
 [% if plan.prepare %]
 #
-# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
-# older code does not look at, it may be run all the same: FORCE=yes.
+# The older code is asked first whether it can serve with the database as it is now: what a migration since has merely
+# added is no obstacle. FORCE=yes goes on against its word.
 [% endif %]
 set -eu
 
@@ -17,12 +17,14 @@ cd "$(dirname "$0")/../compose"
 export TAG="$tag"
 
 [% if plan.prepare %]
-if ! docker compose run --rm --no-deps web flask prod db check; then
-  [ "${FORCE:-}" = yes ] || { echo "$tag does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+if ! docker compose run --rm --no-deps web flask prod db fits; then
+  [ "${FORCE:-}" = yes ] || { echo "$tag does not fit this database; nothing was done. See FORCE above." >&2; exit 1; }
 fi
 
 [% endif %]
+[% if plan.prepare %]
 # Nothing else: an older `migrate` would not know the newer database, and keep all from starting.
+[% endif %]
 docker compose up --detach --wait --no-deps web[= " worker" if plan.uses_jobs =]
 docker compose exec -T web flask prod deploy verify http://127.0.0.1:[= plan.port =] --host [= plan.host =] --version "$tag"
 sed -i "s/^TAG=.*/TAG=$tag/" .env

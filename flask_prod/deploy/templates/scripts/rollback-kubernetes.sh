@@ -5,8 +5,8 @@
 #   [= plan.folder =]/scripts/rollback-kubernetes.sh NAMESPACE
 [% if plan.prepare %]
 #
-# The older code is asked first whether it knows the database as it is now. Where a migration since only added what the
-# older code does not look at, it may be run all the same: FORCE=yes.
+# The older code is asked first whether it can serve with the database as it is now: what a migration since has merely
+# added is no obstacle. FORCE=yes goes on against its word.
 [% endif %]
 set -eu
 
@@ -30,7 +30,7 @@ pod=$(kubectl get "$of" pod -l $serving -o 'jsonpath={.items[0].metadata.name}')
 copy=[= plan.name =]-rollback-check
 kubectl delete "$of" pod $copy --ignore-not-found --wait
 trap 'kubectl delete "$of" pod $copy --ignore-not-found --wait=false' EXIT
-kubectl debug "$of" "$pod" --copy-to=$copy --container=web --set-image="web=$image" --attach=false -- flask prod db check
+kubectl debug "$of" "$pod" --copy-to=$copy --container=web --set-image="web=$image" --attach=false -- flask prod db fits
 # No label of the pod is copied, so that it gets no requests; with those of a migration it may reach the database.
 kubectl label "$of" pod $copy app.kubernetes.io/name=[= plan.name =] app.kubernetes.io/instance=[= plan.name =] app.kubernetes.io/component=migrate
 state='{.status.containerStatuses[?(@.name=="web")]'
@@ -42,7 +42,7 @@ while [ -z "$code" ] && [ $tries -lt 60 ]; do # two minutes
 done
 if [ "$code" != 0 ]; then
   kubectl logs "$of" $copy --container=web --tail=20 >&2 || true
-  [ "${FORCE:-}" = yes ] || { echo "$image does not know this database; nothing was done. See FORCE above." >&2; exit 1; }
+  [ "${FORCE:-}" = yes ] || { echo "$image does not fit this database; nothing was done. See FORCE above." >&2; exit 1; }
 fi
 
 [% endif %]
