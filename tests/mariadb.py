@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, Self
+
+import pytest
 
 from tests import debian
 from tests.servers import HOST, Server, free_port, wait_for
@@ -20,9 +23,18 @@ NOT_NEEDED = ("libc6", "libgcc", "gcc", "perl", "libperl", "mariadb-client", "ga
 
 _TABLES = ("mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql")
 
+_USERS = """
+FLUSH PRIVILEGES;
+CREATE USER root@'%';
+GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;
+CREATE USER shop@'%';
+GRANT ALL ON `shop%`.* TO shop@'%';
+"""
+"""An administrator, and the user of a service, who may not see what others do."""
+
 
 class MariaDB(Server):
-    """A server of its own on TCP, without durability; any user, any password.
+    """A server of its own on TCP, without durability; root and shop need no password.
 
     The program is unpacked below *folder* if need be; *tls* has the files for ca, cert and key.
     """
@@ -48,22 +60,30 @@ class MariaDB(Server):
         data = self.folder / "data"
         if not data.exists():
             self._init(data)
-        # Without grant tables everybody may do everything, which would switch the network off.
         self.process.launch(
             [*self._command(data), f"--bind-address={HOST}", f"--port={self.port}", "--skip-networking=0",
-             f"--socket={data}/s", f"--pid-file={data}/pid", "--skip-grant-tables", "--skip-name-resolve",
-             *self.args],
+             f"--socket={data}/s", f"--pid-file={data}/pid", "--skip-name-resolve", *self.args],
             self._env,
         )  # fmt: skip
         wait_for(self._answers, 30, "MariaDB's first answer")
         self.execute("CREATE DATABASE IF NOT EXISTS shop")
         return self
 
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """Give the address of an empty database, dropped afterwards."""
+        name = f"shop_{token_hex(4)}"
+        self.execute(f"CREATE DATABASE {name}")
+        yield f"mysql+pymysql://shop@{HOST}:{self.port}/{name}"
+        self.execute(f"DROP DATABASE {name}")
+
     def execute(self, statement: str) -> Any:
-        """Run one statement and return its first row."""
+        """Run one statement as the administrator and return its first row."""
         import pymysql
 
-        connection = pymysql.connect(host=HOST, port=self.port, user="shop", connect_timeout=5, ssl_disabled=True)
+        connection = pymysql.connect(
+            host=HOST, port=self.port, user="root", connect_timeout=5, ssl_disabled=True, autocommit=True
+        )
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchone()
@@ -81,7 +101,7 @@ class MariaDB(Server):
             self.folder.chmod(0o755)
             shutil.chown(data, "nobody")
         text = "CREATE DATABASE mysql;\nUSE mysql;\n"
-        text += "".join((self._share / name).read_text(errors="replace") for name in _TABLES)
+        text += "".join((self._share / name).read_text(errors="replace") for name in _TABLES) + _USERS
         subprocess.run(
             [*self._command(data), "--bootstrap"], input=text.encode(), env=self._env, cwd=self.folder, check=True,
             capture_output=True, timeout=60,
@@ -96,3 +116,14 @@ class MariaDB(Server):
             self.execute("SELECT 1")
             return True
         return False
+
+
+@contextmanager
+def running(config: pytest.Config, tls: Mapping[str, str] | None = None) -> Iterator[MariaDB]:
+    """Run one for the tests of a module; they are skipped, with the reason, where there is none to be had."""
+    try:
+        server = MariaDB(debian.kept(config), tls)
+    except debian.Missing as error:
+        pytest.skip(str(error))
+    with server:
+        yield server

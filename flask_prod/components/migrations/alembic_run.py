@@ -12,7 +12,7 @@ from flask import Flask
 
 from flask_prod.core.errors import MissingExtra
 
-from .folder import Folder
+from .folder import Folder, Revisions
 
 logging.getLogger("alembic.runtime.plugins").setLevel(logging.WARNING)  # it greets with a dozen lines
 try:
@@ -64,11 +64,12 @@ def scripts_of(config: Config) -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
-def heads_by_alembic(folder: Folder) -> frozenset[str]:
-    """Return the newest revisions where alembic.ini names several places."""
+def revisions_by_alembic(folder: Folder) -> Revisions:
+    """Return the revisions where alembic.ini names several places."""
     config = Config(str(folder.ini))
     config.set_main_option("script_location", _escaped(folder.path))
-    return frozenset(ScriptDirectory.from_config(config).get_heads())
+    script = ScriptDirectory.from_config(config)
+    return Revisions(frozenset(one.revision for one in script.walk_revisions()), frozenset(script.get_heads()))
 
 
 def run_env(

@@ -12,7 +12,7 @@ from flask_prod.core.later import Later
 from flask_prod.core.settings import Section
 
 from .cli import db_group
-from .folder import Folder, find_folder, heads_of
+from .folder import Folder, Revisions, find_folder, revisions_of
 from .pending import Pending, revisions_in
 from .settings import MigrationsSettings
 
@@ -50,18 +50,18 @@ class MigrationsRoom(Component[MigrationsSettings, Any]):
 def _check(folder: Folder, settings: MigrationsSettings, kit: Installed) -> Check:
     failing = settings.pending == "fail"
 
-    def heads() -> frozenset[str]:
+    def scripts() -> Revisions:
         if folder.plain:
-            return heads_of(folder.versions)
-        from .alembic_run import heads_by_alembic
+            return revisions_of(folder.versions)
+        from .alembic_run import revisions_by_alembic
 
-        return heads_by_alembic(folder)
+        return revisions_by_alembic(folder)
 
     def ask() -> frozenset[str] | None:
         engine = engine_in_use(kit)
         return None if engine is None else revisions_in(engine, settings.version_table)
 
-    pending = Pending(heads, ask, settings.pending)
+    pending = Pending(scripts, ask, settings.pending)
     return Check("migrations", pending.probe, critical=failing, ready=failing)
 
 

@@ -152,6 +152,9 @@ class Migrations:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT set_config('application_name', %s, false)", (name,))
                 connection.commit()
+            elif connection.dialect.name != "sqlite":
+                connection.exec_driver_sql("SET SESSION wait_timeout = 86400")  # idle while another one migrates
+                connection.commit()
             yield connection, lock_of(connection, name)
 
 

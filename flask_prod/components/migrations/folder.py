@@ -55,11 +55,20 @@ def _usual(root: Path) -> Iterator[Path]:
         yield from (base / name for name in _NAMES)
 
 
-def heads_of(versions: Path) -> frozenset[str]:
-    """Return the newest revisions of the scripts in *versions*; ValueError for a script that cannot be read."""
+@dataclass(frozen=True)
+class Revisions:
+    """What there is of scripts: all revisions, and the newest ones."""
+
+    all: frozenset[str]
+    heads: frozenset[str]
+
+
+def revisions_of(versions: Path) -> Revisions:
+    """Return the revisions of the scripts in *versions*; ValueError for a script that cannot be read."""
     revisions = [found for path in sorted(versions.glob("*.py")) if (found := _read(path))]
     followed = {name for _, before in revisions for name in before}
-    return frozenset(name for name, _ in revisions if name not in followed)
+    names = frozenset(name for name, _ in revisions)
+    return Revisions(names, names - followed)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]] | None:

@@ -111,7 +111,11 @@ class PostgresLock(Lock):
 class MysqlLock(Lock):
     """A named lock of the server, which ends with the connection."""
 
-    _NAME = "concat('flask-prod migrations ', database())"
+    _NAME = "concat('flask-prod migrations ', md5(database()))"  # 64 characters are the most
+    _HOLDER = """
+        SELECT id, concat(user, ' from ', host), timestampadd(SECOND, -time, utc_timestamp())
+        FROM information_schema.processlist WHERE id = :pid
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -129,16 +133,19 @@ class MysqlLock(Lock):
         pid = self._ask(f"SELECT is_used_lock({self._NAME})")[0]
         if pid is None:
             return None
-        return Holder(int(pid), "a connection of MySQL", "an unknown time")
+        row = self._ask(self._HOLDER, pid=pid)
+        if row is None:  # another user's, which we may not see
+            return Holder(int(pid), "another user's connection", "an unknown time")
+        return Holder(int(pid), str(row[1]), f"{row[2]:%Y-%m-%d %H:%M:%S} UTC or before")
 
     def end_holder(self, holder: Holder) -> bool:
         """End the holder's connection."""
         self._ask(f"KILL {int(holder.pid)}")
         return True
 
-    def _ask(self, query: str) -> Any:
+    def _ask(self, query: str, **values: object) -> Any:
         with no_transaction_left(self._connection):
-            result = self._connection.execute(text(query))
+            result = self._connection.execute(text(query), values)
             return result.first() if result.returns_rows else None
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from flask_prod.core.component import Finding
 
+from .folder import Revisions
+
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
@@ -21,8 +23,8 @@ Ask = Callable[[], "frozenset[str] | None"]
 class Pending:
     """Asks the database until it is up to date, and then never again: code does not change while it runs."""
 
-    def __init__(self, heads: Callable[[], frozenset[str]], ask: Ask, status: str) -> None:
-        self._heads = heads
+    def __init__(self, scripts: Callable[[], Revisions], ask: Ask, status: str) -> None:
+        self._scripts = scripts
         self._ask = ask
         self._status = status
         self._lock = threading.Lock()
@@ -42,20 +44,21 @@ class Pending:
 
     def _look(self) -> Finding | None:
         try:
-            heads = self._heads()
+            scripts = self._scripts()
         except ValueError as error:
             return Finding("warn", str(error))
         current = self._ask()
         if current is None:
             return Finding(detail="not used: DATABASE_URL is not set and nothing was stored")
-        missing = sorted(heads - current)
+        missing = sorted(scripts.heads - current)
         if not missing:
             self._done = True
             return None
-        what = (
-            f"the database is at {', '.join(sorted(current)) or 'no revision'}, the code at {', '.join(missing)}"
-        )
-        return Finding(self._status, f"{what}: run `flask prod db upgrade`")
+        unknown = sorted(current - scripts.all)
+        what = f"the database is at {', '.join(sorted(current)) or 'no revision'}"
+        if unknown:  # ahead of this code, or of another branch of it: an upgrade could not go on from there
+            return Finding(self._status, f"{what}, which no migration here is called: is this an older version?")
+        return Finding(self._status, f"{what}, the code at {', '.join(missing)}: run `flask prod db upgrade`")
 
 
 def revisions_in(engine: Engine, table: str) -> frozenset[str]:

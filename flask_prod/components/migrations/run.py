@@ -16,14 +16,19 @@ from .alembic_run import config_of, metadata_of, run_env, scripts_of
 from .engine import MigrationError, describe, first_line
 from .guard import guarded, known_of
 from .locks import no_transaction_left
+from .revisions import look_up, steps_to, title
 
 if TYPE_CHECKING:
     from .engine import Migrations
+    from .settings import MigrationsSettings
 
 Work = Callable[[Any, Any], Iterable[Any]]
 
-_LOCKED = ("55P03", 1205)
+_LOCKED = frozenset({"55P03", 1205})
 """PostgreSQL's lock_not_available, and MySQL's lock wait timeout."""
+
+_FOR_EVER = 31_536_000
+"""Seconds of a year, the longest that MySQL waits for a table."""
 
 
 class Run:
@@ -50,7 +55,7 @@ class Run:
         found: list[str] = []
 
         def look(current: Any, context: Any, script: Any) -> Iterable[Any]:
-            found.extend(_title(step) for step in _steps(script, revision, current, down=down))
+            found.extend(title(step) for step in steps_to(script, revision, current, down=down))
             return ()
 
         before = self._look(look)
@@ -62,7 +67,7 @@ class Run:
         script = scripts_of(config)
 
         def work(current: Any, _context: Any) -> Iterable[Any]:
-            return _steps(script, revision, current, down=down)
+            return steps_to(script, revision, current, down=down)
 
         options = {"as_sql": True, "starting_rev": list(before) or None, "destination_rev": revision}
         try:
@@ -75,10 +80,11 @@ class Run:
         found: list[str] = []
 
         def look(current: Any, context: Any, script: Any) -> Iterable[Any]:
+            look_up(script, current)
             heads = script.get_heads()
             if len(heads) > 1:
                 found.append(f"There are several heads: {', '.join(heads)}. Join them: alembic merge heads.")
-            waiting = [_title(step) for step in _steps(script, "heads", current, down=False)]
+            waiting = [title(step) for step in steps_to(script, "heads", current, down=False)]
             found.extend(f"{one} is pending: run `flask prod db upgrade`." for one in waiting)
             if not waiting:
                 found.extend(self._differences(context))
@@ -122,7 +128,7 @@ class Run:
 
         def work(current: Any, _context: Any) -> Iterator[Any]:
             starts.append(tuple(current))
-            for step in _steps(script, revision, current, down=down):
+            for step in steps_to(script, revision, current, down=down):
                 self._still_alone()
                 yield step
                 done.append(step.revision.revision)
@@ -157,13 +163,9 @@ class Run:
             with _whole(connection) as look:
                 yield look
             return
-        if connection.dialect.name == "postgresql":
-            limits = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
-            commands = [f"SET {name} = {round(seconds * 1000)}" for name, seconds in limits.items()]
-        else:
-            commands = [f"SET SESSION lock_wait_timeout = {max(1, round(settings.lock_timeout or 31_536_000))}"]
+        connection.detach()  # or else its time limits would go on to whoever gets it from a pool next
         begun = connection.in_transaction()
-        for command in commands:
+        for command in _limits(connection, settings):
             connection.exec_driver_sql(command)
         if not begun:
             connection.commit()
@@ -188,7 +190,7 @@ class Run:
         if not isinstance(error, (MigrationError, SQLAlchemyError)):
             return error
         said = first_line(error)
-        if _code(error) in _LOCKED:
+        if _codes(error) & _LOCKED:
             seconds = self._migrations.settings.lock_timeout
             said = (
                 f"a table was in use for longer than MIGRATIONS_LOCK_TIMEOUT ({seconds:g} s), "
@@ -239,19 +241,24 @@ def _refuse_new_orphans(driver: Any, before: set[Any]) -> None:
         raise MigrationError(f"{len(orphans)} rows would refer to nothing, among them one of {table} to {parent}")
 
 
-def _steps(script: Any, revision: str, current: Any, *, down: bool) -> list[Any]:
-    if down:
-        return list(script._downgrade_revs(revision, current))
-    return list(script._upgrade_revs(revision, current))
+def _limits(connection: Connection, settings: MigrationsSettings) -> Iterator[str]:
+    """Yield what sets the time limits of a session; a line that PyMySQL itself would cut is told to wait."""
+    if connection.dialect.name == "postgresql":
+        limits = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
+        yield from (f"SET {name} = {round(seconds * 1000)}" for name, seconds in limits.items())
+        return
+    driver: Any = connection.connection.dbapi_connection
+    if hasattr(driver, "_read_timeout"):
+        driver._read_timeout = driver._write_timeout = None
+    yield f"SET SESSION lock_wait_timeout = {max(1, round(settings.lock_timeout or _FOR_EVER))}"
+    if getattr(connection.dialect, "is_mariadb", False):
+        yield f"SET SESSION max_statement_time = {settings.statement_timeout}"
 
 
-def _title(step: Any) -> str:
-    return f"{step.revision.revision} ({step.revision.doc})" if step.revision.doc else str(step.revision.revision)
-
-
-def _code(error: BaseException) -> object:
+def _codes(error: BaseException) -> set[object]:
+    """Return SQLSTATE and number of what a driver raised, as far as it has them."""
     orig = getattr(error, "orig", None)
-    return getattr(orig, "sqlstate", None) or next(iter(getattr(orig, "args", ())), None)
+    return {getattr(orig, "sqlstate", None), *getattr(orig, "args", ())[:1]}
 
 
 def _words(revisions: tuple[str, ...]) -> str:

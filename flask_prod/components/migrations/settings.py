@@ -23,7 +23,7 @@ class MigrationsSettings(Section, frozen=True, kw_only=True):
     """How long a statement may wait for a table, since all traffic queues behind it; 0 for ever. Not on SQLite."""
 
     statement_timeout: Duration = 0.0
-    """How long a statement of a migration may run on PostgreSQL; 0 lets an index take its time."""
+    """How long a statement of a migration may run on PostgreSQL or MariaDB; 0 lets an index take its time."""
 
     pending: Literal["warn", "fail", "ignore"] = "warn"
     """What the check says of a pending migration; `fail` takes the instance out of the load balancer."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, inspect, text
 
 from flask_prod.components.migrations.engine import Migrations
 from tests.apps import MakeApp
+from tests.mariadb import MariaDB, running
 from tests.servers import Postgres
 
 Build: TypeAlias = Callable[..., Migrations]
@@ -58,6 +59,20 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, shared_postgres: Postgre
         return f"sqlite:///{tmp_path / 'items.db'}"
     address: str = request.getfixturevalue("postgres_url")
     return address
+
+
+@pytest.fixture(scope="session")
+def mariadb(pytestconfig: pytest.Config) -> Iterator[MariaDB]:
+    """Run one MariaDB for all tests that ask for it."""
+    with running(pytestconfig) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb: MariaDB) -> Iterator[str]:
+    """Give the address of an empty database on MariaDB."""
+    with mariadb.database() as url:
+        yield url
 
 
 @pytest.fixture

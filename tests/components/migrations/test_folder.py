@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_prod.components.migrations.folder import find_folder, heads_of
+from flask_prod.components.migrations.folder import find_folder, revisions_of
 
 from .conftest import Scripts
 
@@ -40,7 +40,9 @@ def test_heads(scripts: Scripts) -> None:
     )
     (scripts.versions / "helper.py").write_text("value = 3\n")
 
-    assert heads_of(scripts.versions) == {"other", "three"}
+    found = revisions_of(scripts.versions)
+    assert found.heads == {"other", "three"}
+    assert found.all == {"one", "two", "other", "three"}
 
 
 def test_unreadable_script(scripts: Scripts) -> None:
@@ -48,4 +50,4 @@ def test_unreadable_script(scripts: Scripts) -> None:
     (scripts.versions / "broken.py").write_text("revision = (")
 
     with pytest.raises(ValueError, match=r"broken\.py"):
-        heads_of(scripts.versions)
+        revisions_of(scripts.versions)
