@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flask_prod.components.database.pools.views import PATH as POOLS
+from flask_prod.components.database.pools.wanted import wishes_of_values
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.settings import ServiceSettings
 from flask_prod.server.sums import CLOSING, SurroundingsSettings
@@ -183,10 +184,10 @@ class Plan:
     @property
     def connections(self) -> int:
         """Connections to the database that all instances together may want (sum B10), with a tenth to spare."""
-        pool = int(self.values.get("DATABASE_MAX_OPEN_CONNS", 0))
-        web = self.deploy.most_replicas * self.deploy.concurrency * pool
-        jobs = self.deploy.most_worker_replicas * int(self.values.get("JOBS_WORKERS", 0)) * min(pool, 2)
-        return math.ceil((web + jobs) * 1.1) + 10
+        web = self.deploy.most_replicas * self.deploy.concurrency
+        jobs = self.deploy.most_worker_replicas * int(self.values.get("JOBS_WORKERS", 0))
+        wanted = sum(wish.total for wish in wishes_of_values(self.values, web, jobs)[:1])
+        return math.ceil(wanted * 1.1) + 10
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from flask_prod.components.database.pools.wanted import JOB
+from flask_prod.components.database.pools.wanted import PRIMARY, REPLICA, wishes_of_values
 from flask_prod.core.settings import Section, key_names
 from flask_prod.core.values import Duration, Secret
 
@@ -73,22 +73,22 @@ class Budget:
     """The settings, with a name for each part of the sums."""
 
     def __init__(self, values: Mapping[str, Any], serving: Serving, max_connections: int | None) -> None:
-        self._values = values
+        self.values = values
         self.serving = serving
         self.max_connections = max_connections
 
     def has(self, *keys: str) -> bool:
         """Say whether the application has all of these settings: rooms may be left out."""
-        return all(key in self._values for key in keys)
+        return all(key in self.values for key in keys)
 
     def number(self, key: str) -> float:
         """Return a setting as a number, the default of its surroundings where nobody read it."""
-        value = self._values.get(key, _DEFAULTS.get(key, 0.0))
+        value = self.values.get(key, _DEFAULTS.get(key, 0.0))
         return float(value or 0.0)
 
     def text(self, key: str) -> str:
         """Return a setting as text, also a secret one, which must not be shown."""
-        value = self._values.get(key) or ""
+        value = self.values.get(key) or ""
         return value.reveal() if isinstance(value, Secret) else str(value)
 
     @property
@@ -237,27 +237,25 @@ def _pools(budget: Budget) -> Iterator[Excess]:
 
 
 def _server_connections(budget: Budget) -> Iterator[Excess]:
-    """All processes together must not want more connections than the database server gives."""
+    """All processes together must not want more connections than a database server gives."""
     asked = budget.max_connections is not None
-    postgres = budget.text("DATABASE_URL").startswith("postgres")
-    if not budget.has("DATABASE_MAX_OPEN_CONNS") or not (asked or postgres):
+    if not (asked or budget.text("DATABASE_URL").startswith("postgres")):
         return
-    size, web, jobs = int(budget.number("DATABASE_MAX_OPEN_CONNS")), budget.serving.workers, 0
-    if budget.has("JOBS_WORKERS"):
-        jobs = int(budget.number("JOBS_WORKERS"))
-    allowed = (budget.max_connections or POSTGRES_DEFAULT) - RESERVED
-    of_job = min(size, JOB)
-    total = web * size + jobs * of_job
-    if total > allowed:
-        server = "the server allows" if asked else "PostgreSQL allows unless told otherwise"
-        yield Excess(
-            "B10",
-            "warning" if asked else "notice",
-            f"{web} web workers x DATABASE_MAX_OPEN_CONNS {size} + {jobs} job workers x {of_job} = {total} for "
-            f"each instance, but {server} {allowed}",
-            "The last ones to come are refused: lower DATABASE_MAX_OPEN_CONNS or the number of workers, raise "
-            "max_connections, or put PgBouncer in between.",
-        )
+    jobs = int(budget.number("JOBS_WORKERS")) if budget.has("JOBS_WORKERS") else 0
+    known = (PRIMARY, REPLICA)  # a replica of PostgreSQL must allow as many as its primary
+    for wish in wishes_of_values(budget.values, budget.serving.workers, jobs):
+        said = asked and wish.server in known
+        allowed = (budget.max_connections if said and budget.max_connections else POSTGRES_DEFAULT) - RESERVED
+        if wish.total > allowed:
+            server = "the server allows" if said else "PostgreSQL allows unless told otherwise"
+            yield Excess(
+                "B10",
+                "warning" if said else "notice",
+                f"{wish} for each instance on {wish.server}, but {server} {allowed}",
+                "The last ones to come are refused: lower DATABASE_MAX_OPEN_CONNS (of tenants: "
+                "DATABASE_TENANT_POOLS) or the number of workers, raise max_connections, or put PgBouncer in "
+                "between.",
+            )
 
 
 RULES: tuple[Callable[[Budget], Iterator[Excess]], ...] = (

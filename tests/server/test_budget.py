@@ -55,7 +55,7 @@ CLASHES: list[tuple[str, dict[str, Any], Serving, str]] = [
     ("B07", {"HEALTH_STALE_AFTER": 5.0}, SERVING, "= 7 s, but HEALTH_STALE_AFTER is 5 s"),
     ("B08", {}, replace(SERVING, threads=16), "DATABASE_MAX_OPEN_CONNS 10 is less than the 16 threads"),
     ("B09", {"REDIS_POOL_SIZE": 2}, SERVING, "REDIS_POOL_SIZE 2 is less than the 4 threads"),
-    ("B10", {}, replace(SERVING, workers=16), "16 web workers x DATABASE_MAX_OPEN_CONNS 10 + 1 job workers x 2 ="),
+    ("B10", {}, replace(SERVING, workers=16), "16 web processes x 10 connections + 1 job workers x 2 ="),
 ]  # fmt: skip
 
 

@@ -54,6 +54,8 @@ def build_database(app: Flask, settings: DatabaseSettings, kit: Installed, parts
         database.replication = Replication(app, settings, kit, database)
     database.pools = pools
     database.opening = opening(app, settings, kit, engine)
+    if database.opening is not None and database.replication is not None:
+        database.opening.replicas = [one.engine for one in database.replication.replicas]
     database.tenants = build_tenants(kit, settings, parts, database)
     return database
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import click
 from flask import Flask
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from flask_prod.core.component import Event, Installed
 from flask_prod.core.kit import state_of
@@ -17,6 +18,7 @@ from flask_prod.core.run_dir import Leader, run_dir
 from ..settings import DatabaseSettings
 from . import capacity
 from .adaptive import AdaptivePool
+from .wanted import PRIMARY, REPLICA, wishes
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Opening:
         self,
         engine: Engine,
         leader: Leader,
-        judge: Callable[[capacity.Room], Event | None],
+        judge: Callable[[str, capacity.Room], Event | None],
         *,
         warm: bool,
         checks: bool,
@@ -43,6 +45,7 @@ class Opening:
         self._checks = checks
         self.emit: Callable[[Event], None] = lambda event: None
         self.name = ""
+        self.replicas: Sequence[Engine] = ()
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -76,10 +79,16 @@ class Opening:
             logger.info("The database was not reached when the process began to serve (%s).", type(error).__name__)
 
     def _look(self) -> None:
-        room = capacity.ask(self._engine, self.name)
-        told = self._judge(room) if room is not None else None
-        if told is not None:
-            self.emit(told)
+        for server, engine in ((PRIMARY, self._engine), *((REPLICA, one) for one in self.replicas)):
+            try:
+                room = capacity.ask(engine, self.name)
+            except SQLAlchemyError:
+                if server == PRIMARY:
+                    raise
+                continue  # a replica that is away: others may be there
+            told = self._judge(server, room) if room is not None else None
+            if told is not None:
+                self.emit(told)
 
 
 def opening(app: Flask, settings: DatabaseSettings, kit: Installed, engine: Engine) -> Opening | None:
@@ -87,8 +96,10 @@ def opening(app: Flask, settings: DatabaseSettings, kit: Installed, engine: Engi
     if engine.dialect.name == "sqlite":
         return None
 
-    def judge(room: capacity.Room) -> Event | None:
-        return capacity.judge(settings, room, capacity.web_processes(), _job_workers(app))
+    def judge(server: str, room: capacity.Room) -> Event | None:
+        processes = capacity.web_processes()
+        wish = next(one for one in wishes(settings, processes, _job_workers(app)) if one.server == server)
+        return capacity.judge(settings, wish, room, processes)
 
     leader = Leader(run_dir(kit.service, app.root_path), "database-capacity")
     warm = settings.warm_up and not _is_job_worker()

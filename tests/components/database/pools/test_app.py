@@ -13,14 +13,11 @@ from flask import Flask
 from sqlalchemy import text
 
 from flask_prod import ProdKit
-from flask_prod.components.database import AppDatabase, DatabaseSettings
+from flask_prod.components.database import AppDatabase
 from flask_prod.components.database.pools import adaptive, watch
 from flask_prod.components.database.pools.adaptive import AdaptivePool
-from flask_prod.components.database.pools.capacity import Room, ask, judge
 from flask_prod.components.database.pools.instruments import Instruments
-from flask_prod.components.database.pools.wanted import wanted
 from flask_prod.components.database.pools.watch import Watch, percentile
-from flask_prod.core.component import Event
 from flask_prod.core.ports import NoMeter
 from tests.components.database.conftest import MakeShop
 from tests.servers import wait_for
@@ -182,63 +179,6 @@ def test_warm_up_of_a_server_that_is_away(make_shop: MakeShop) -> None:
 
     assert database.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
     assert app.test_client().get("/nothing").status_code == 404
-
-
-def test_arithmetic_of_connections() -> None:
-    """Web processes count with all they may open, job workers with two."""
-    settings = DatabaseSettings(max_open_conns=10)
-    room = Room(most=100, reserved=3, others=17)
-
-    assert wanted(settings, 4) == 40
-    assert wanted(settings, 4, job_workers=3) == 46
-    assert wanted(DatabaseSettings(max_open_conns=1), 4, job_workers=3) == 7
-    assert judge(settings, room, 8, 0) is None
-    told = judge(settings, room, 8, 1)
-    assert told is not None
-    assert (told.name, told.severity) == ("prod.database.capacity", "warning")
-    assert "8 web processes x 10 connections + 1 job workers x 2 = 82" in told.message
-    assert "100 - 3 reserved - 17 of others = 80" in told.message
-    assert "DATABASE_MAX_OPEN_CONNS to 9 or less" in told.message
-    none_fits = judge(settings, Room(10, 3, 7), 8, 0)
-    assert none_fits is not None
-    assert "Run fewer processes" in none_fits.message
-
-
-def test_server_is_asked_how_many_it_takes(make_shop: MakeShop, postgres_url: str) -> None:
-    """What others hold is counted, what this service holds is not; SQLite has no such limit."""
-    _, database = make_shop(DATABASE_URL=postgres_url)
-    _, other = make_shop(DATABASE_URL=f"{postgres_url}?application_name=somebody")
-    _, lite = make_shop(DATABASE_URL="sqlite://")
-
-    before = ask(database.engine, "shop")
-    with other.engine.connect(), other.engine.connect(), database.engine.connect():
-        after = ask(database.engine, "shop")
-
-    assert before is not None
-    assert after is not None
-    assert (after.most, after.reserved) == (120, 3)
-    assert after.others == before.others + 2
-    assert ask(lite.engine, "shop") is None
-
-
-def test_start_with_too_many_processes(
-    make_shop: MakeShop, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In production one process of a host says that all of them together want more than the server has."""
-    monkeypatch.setenv("WEB_CONCURRENCY", "16")
-    config = {"DATABASE_URL": postgres_url, "ENVIRONMENT": "production", "DATABASE_WARM_UP": False}
-    heard: list[Event] = []
-    apps = [make_shop(**config) for _ in range(2)]
-
-    for app, database in apps:
-        assert database.opening is not None
-        database.opening.emit = heard.append
-        app.extensions["prod"].lifecycle.start()
-        wait_for(lambda: heard)
-        wait_for(lambda: not [t for t in threading.enumerate() if t.name == "flask-prod-database-opening"])
-
-    assert [event.name for event in heard] == ["prod.database.capacity"]
-    assert "16 web processes x 10 connections = 160" in heard[0].message
 
 
 def test_grace_is_shorter_than_what_is_called_long() -> None:
