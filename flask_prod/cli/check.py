@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import click
 
@@ -106,7 +107,14 @@ def _report(subject: Subject, wanted: Options) -> Report:
     written = {id: why for id, why in (subject.get("CHECK_SILENCE") or {}).items() if not is_audits(id)}
     silences = {**written, **wanted.silences}
     rules = rules_for(subject)
-    return review(subject, rules, more=sums, online=wanted.online, only=wanted.only, silences=silences)
+    return review(
+        subject,
+        rules,
+        more=partial(sums, online=wanted.online),
+        online=wanted.online,
+        only=wanted.only,
+        silences=silences,
+    )
 
 
 def is_audits(id: str) -> bool:

@@ -43,6 +43,7 @@ class Subject:
     def __post_init__(self) -> None:
         self.values: dict[str, Any] = {}
         self._origins: dict[str, str] = {}
+        self.answers: dict[str, Any] = {}  # of servers that are asked once for several rules
         if self.state is not None:
             self._take(self.state.settings)
             self.problems = (*self.problems, *self._take_others(self.state.settings.sources))

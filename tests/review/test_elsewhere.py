@@ -13,13 +13,15 @@ from threading import Event
 from typing import Any
 
 import pytest
+import trustme
 from flask import Blueprint
 
-from flask_prod.core.component import Check, Contribution
+from flask_prod.core.component import Contribution
 from flask_prod.core.component import Finding as Told
 from flask_prod.review import Report, Subject, engine
 from flask_prod.review.rule import WARNING, Rule, rule
-from flask_prod.review.rules import RULES, host, known, online, rules_for
+from flask_prod.review.rules import RULES, host, known, online, rules_for, servers
+from flask_prod.review.rules.asking import within
 from tests.review.well import SECRETS, reviewed, site, subject_of
 
 
@@ -112,6 +114,7 @@ def test_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "_clock_state", lambda: 5)
     monkeypatch.setattr(host, "LEAST_FREE", 1.1)
     monkeypatch.setattr(online, "_told", lambda _subject, _name: ("ok", ""))
+    monkeypatch.setattr(servers, "_once", lambda _subject, _name, _ask, unknown: unknown)
 
     assert ids(reviewed(site(), tmp_path)) == []
     assert set(ids(reviewed(site(), tmp_path, online=True))) == {"P614", "P905", "P906"}
@@ -150,7 +153,7 @@ def test_hung_server(tmp_path: Path) -> None:
             end.wait(20)
 
         with pytest.raises(TimeoutError, match="no answer within"):
-            online._within(Check("database", hang), subject)
+            within(hang, subject)
         end.set()
 
 
@@ -218,3 +221,34 @@ def test_rules_of_components(tmp_path: Path) -> None:
         ("P006", "the component geo has a rule 'geo', which is no id of a component's rule"),
         ("P006", "the component again has a rule GEO01, and it is not the only one of this id"),
     ]
+
+
+def test_certificate(tmp_path: Path) -> None:
+    """A certificate of the server's own that has expired is found."""
+    authority = trustme.CA()
+    leaf = authority.issue_cert("shop.example.com", not_after=datetime(2020, 1, 1, tzinfo=UTC))
+    leaf.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "both.pem"))
+    (tmp_path / "both.pem").chmod(0o600)
+    both = str(tmp_path / "both.pem")
+
+    report = reviewed(site(TLS_ENABLED=True, TLS_CERT_FILE=both, TLS_KEY_FILE=both), tmp_path)
+
+    assert ids(report) == ["P203"]
+    assert "expired" in report.findings[0].evidence
+
+
+def test_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries that unpickle what they find in a shared place are found; newer ones and other places are not."""
+    monkeypatch.setattr(known, "version", lambda name: "0.5.0" if name == "Flask-Session" else "99")
+    app = site()
+    app.config.update(CACHE_TYPE="MemcachedCache", SESSION_TYPE="redis")
+    fine = site()
+    fine.config.update(CACHE_TYPE="SimpleCache", SESSION_TYPE="null")
+
+    assert ids(reviewed(app, tmp_path)) == ["P406", "P407"]
+    assert ids(reviewed(fine, tmp_path)) == []
+
+    monkeypatch.setattr(known, "version", lambda _name: "99")
+    app = site()
+    app.config.update(SESSION_TYPE="redis")
+    assert ids(reviewed(app, tmp_path)) == []

@@ -90,10 +90,11 @@ SEEDS = (
     Seed("P312", {"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_SECURE": False}),
     Seed("P313", {"WTF_CSRF_ENABLED": False}),
     Seed("P401", {"DATABASE_URL": "sqlite:////srv/shop.db", "DATABASE_TLS": None}),
-    Seed("P402", {"REDIS_URL": ""}),
+    Seed("P402", {"REDIS_URL": "", "JOBS_OUTBOX": "always"}),
     Seed("P403", {"REDIS_URL": "rediss://redis.example.com:6379/0"}),
     Seed("P404", {"DATABASE_STATEMENT_TIMEOUT": 0}),
     Seed("P405", {"DATABASE_URL": PLAIN_DATABASE.replace("//shop:", "//postgres:")}),
+    Seed("P408", {"CACHE_BACKEND": "memory"}),
     Seed("P501", {"RATE_LIMIT_ENABLED": False}),
     Seed("P502", {"RATE_LIMIT_PUBLIC": ""}),
     Seed("P503", {"RATE_LIMIT_SHADOW": True}),
@@ -117,10 +118,13 @@ SEEDS = (
     Seed("P702", {"LOG_FORMAT": "console"}),
     Seed("P703", {"SENTRY_DSN": ""}),
     Seed("P704", {"OTLP_ENDPOINT": "", "TRACING_ENABLED": True}),
+    Seed("P705", {"TRACING_EXPORTER": "console"}),
     Seed("P706", {"TRACING_SAMPLING_RATE": 1.0}),
     Seed("P707", {"TRACING_TRUST_PARENT": "always"}),
     Seed("P708", {"METRICS_ENABLED": False}),
     Seed("P709", {"SQLALCHEMY_ECHO": True}),
+    Seed("P710", {"SENTRY_DEBUG": True}, name="config"),
+    Seed("P710", environ={"SENTRY_DEBUG": "1"}, name="variable"),
     Seed("P801", {"BACKUP_URL": ""}),
     Seed("P803", {"BACKUP_KEY": ""}),
     Seed("P804", {"UPLOAD_FOLDER": f"{Flask('site').static_folder}/private"}),
@@ -147,8 +151,8 @@ def test_found(seed: Seed, tmp_path: Path) -> None:
 def test_enough() -> None:
     """At least 40 rules are seeded, and each of those that are asked without a server."""
     seeded = {seed.id for seed in SEEDS}
-    elsewhere = {"P001", "P003", "P004", "P107", "P203", "P406", "P407", "P607", "P613", "P705", "P710", "P802",
-                 "P901", "P902", "P903", "P904"}  # fmt: skip
+    elsewhere = {"P001", "P003", "P004", "P006", "P107", "P203", "P406", "P407", "P409", "P508", "P607", "P613",
+                 "P802", "P807", "P901", "P902", "P903", "P904"}  # fmt: skip
 
     assert len(seeded) >= 40
     assert {rule.id for rule in RULES if not rule.online} - seeded == elsewhere

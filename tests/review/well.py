@@ -54,14 +54,25 @@ def api(**config: Any) -> Flask:
 
 
 def site(**config: Any) -> Flask:
-    """Build a site of pages with sessions."""
+    """Build a site of pages with sessions, a sign-in, a cached page and a job."""
     app = Flask("site")
     app.config.from_mapping(COMMON)
     app.config["TRACING_SAMPLING_RATE"] = 0.05
     app.config["OTLP_ENDPOINT"] = "http://collector:4318"
     app.config.update(config)
-    ProdKit(app)
+    prod = ProdKit(app)
     JWTManager(app)
+    prod.job(queue="mail")(send)
+
+    @app.get("/")
+    @prod.cache.cached(ttl="1m")
+    def home() -> str:
+        return "welcome"
+
+    @app.post("/login")
+    @prod.limit("auth")
+    def login() -> str:
+        return "who are you?"
 
     @app.post("/basket")
     def basket() -> str:
@@ -84,6 +95,10 @@ def worker(**config: Any) -> Flask:
     SQLAlchemy(app)
     ProdKit(app)
     return app
+
+
+def send() -> None:
+    """Send a mail."""
 
 
 KINDS = (api, site, worker)

@@ -6,7 +6,7 @@ import socket
 import threading
 from collections.abc import Callable
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer
 
 from flask_prod.core.run_dir import Leader
@@ -132,9 +132,10 @@ class _Handler(WSGIRequestHandler):
             self.requestline = self.request_version = self.command = ""
             self.send_error(414)
         elif self.parse_request():
-            answer = _Answer(self.rfile, self.wfile, self.get_stderr(), self.get_environ())
+            server: Any = self.server
+            answer: Any = _Answer(self.rfile, cast(IO[bytes], self.wfile), self.get_stderr(), self.get_environ())
             answer.request_handler = self
-            answer.run(self.server.get_app())
+            answer.run(server.get_app())
 
     def send_response(self, code: int, message: str | None = None) -> None:
         """Begin the answer to what is no request, without the library's `Server`."""

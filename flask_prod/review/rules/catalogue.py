@@ -8,14 +8,14 @@ from flask_prod.review.rule import INFO, WARNING, Finding, Rule
 from flask_prod.review.subject import Subject
 from flask_prod.server import budget
 
-from . import browser, data, host, limits, online, process, secrets, start, stores, telemetry, transport
+from . import browser, data, host, limits, online, process, secrets, servers, start, stores, telemetry, transport
 
 AREAS: Mapping[str, tuple[Rule, ...]] = {
     "Start": start.RULES,
     "Secrets": secrets.RULES,
     "Transport": transport.RULES,
     "Browsers": browser.RULES,
-    "Data stores": (*stores.RULES, *online.RULES),
+    "Data stores": (*stores.RULES, *online.RULES, *servers.RULES),
     "Limits": limits.RULES,
     "Process": process.RULES,
     "Observability": telemetry.RULES,
@@ -50,10 +50,11 @@ def rules_for(subject: Subject) -> tuple[Rule, ...]:
     return tuple(found.values())
 
 
-def sums(subject: Subject, max_connections: int | None = None) -> Iterator[Finding]:
-    """Yield what does not add up between time limits and pools."""
+def sums(subject: Subject, online: bool = False) -> Iterator[Finding]:
+    """Yield what does not add up between time limits and pools; *online* asks the database for its own limit."""
     if subject.state is None:
         return
+    max_connections = servers.max_connections(subject) if online else None
     for one in budget.findings(subject.values, subject.serving, max_connections):
         title = SUMS.get(one.id, "Time limits or pools do not add up")
         severity = WARNING if one.severity == "warning" else INFO

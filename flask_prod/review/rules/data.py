@@ -81,6 +81,22 @@ def silent_migrations(subject: Subject) -> Evidences:
         yield Evidence(subject.said("MIGRATIONS_PENDING"), "MIGRATIONS_PENDING")
 
 
+@rule(
+    "P807", ERROR, "Jobs have nowhere to wait",
+    remedy="REDIS_URL=rediss://:password@host:6379/0, or JOBS_OUTBOX=always for a table of the database.",
+)  # fmt: skip
+def homeless_jobs(subject: Subject) -> Evidences:
+    """Each dispatch raises an error, in the middle of somebody's request."""
+    if subject.get("JOBS_BACKEND") != "auto" or subject.get("JOBS_OUTBOX") != "off" or subject.get("REDIS_URL"):
+        return
+    state = subject.state
+    jobs = state.contributions.get("jobs") if state is not None else None
+    names = sorted(jobs.handle.tasks.by_name) if jobs is not None else []
+    if names:
+        some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+        yield Evidence(f"there are jobs ({some}), REDIS_URL is empty and JOBS_OUTBOX is off", "REDIS_URL")
+
+
 def _made(folder: Path, service: str) -> Iterator[float]:
     """Yield when the backups of a directory were made, in seconds since 1970."""
     for path in folder.glob("*.json"):
@@ -105,4 +121,4 @@ def _folders(subject: Subject) -> Iterator[tuple[str, Path]]:
     yield from ((key, subject.folder / place) for key, place in places.items() if place)
 
 
-RULES = (none, stale, open_backups, public, memory_jobs, silent_migrations)
+RULES = (none, stale, open_backups, public, memory_jobs, silent_migrations, homeless_jobs)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 
 from flask_prod.review.rule import INFO, WARNING, Evidence, Evidences, rule
 from flask_prod.review.subject import Subject
+from flask_prod.review.views import limited, views
 
 LARGEST_BODY = 1024**3
+STRICT = 20
+"""Requests a minute: where strangers have no more for all pages, no password is guessed either."""
+
+_SIGN_IN = re.compile(
+    r"((log|sign)[-_]?(in|on)|authenticate|(verify[-_]?)?(otp|totp|2fa|mfa)"
+    r"|(forgot|forgotten|reset|recover)[-_]?(your[-_]?)?password|password[-_/]?(reset|forgot|forgotten|recovery)"
+    r"|(oauth2?|auth|jwt|connect|api)/token)/?$",
+    re.IGNORECASE,
+)
+"""How the addresses end at which passwords, codes and tokens can be tried."""
 
 
 @rule(
@@ -87,4 +99,26 @@ def forms(subject: Subject) -> Evidences:
             yield Evidence(f"{key} is none", key)
 
 
-RULES = (off, no_public, shadow, exempt, fails_open, bodies, forms)
+@rule(
+    "P508", WARNING, "Passwords may be tried as often as pages are read",
+    remedy='@prod.limit("auth") on that view: 5 in 15 minutes; RATE_LIMIT_POLICIES="auth=..." says it otherwise.',
+)  # fmt: skip
+def sign_in(subject: Subject) -> Evidences:
+    """The limit of all pages lets one address try tens of thousands of passwords or codes a day. Looked at are
+    views whose address is that of a sign-in, and whether they have a limit of their own or of their blueprint."""
+    public, window = subject.get("RATE_LIMIT_PUBLIC"), subject.get("RATE_LIMIT_WINDOW") or 60.0
+    strict = public is not None and public / window * 60 <= STRICT
+    if subject.app is None or not subject.get("RATE_LIMIT_ENABLED") or strict:
+        return
+    off = {name for name, policy in (subject.get("RATE_LIMIT_POLICIES") or {}).items() if not policy.strip()}
+    for endpoint, path, methods, view in views(subject.app):
+        if "POST" in methods and _is_sign_in(path) and not limited(subject.app, endpoint, view, off):
+            yield Evidence(f"the view {endpoint} (POST {path}) has no limit of its own", "RATE_LIMIT_POLICIES")
+
+
+def _is_sign_in(path: str) -> bool:
+    place = _SIGN_IN.search(path)
+    return path.rstrip("/") == "/token" or (place is not None and path[place.start() - 1] == "/")
+
+
+RULES = (off, no_public, shadow, exempt, fails_open, bodies, forms, sign_in)

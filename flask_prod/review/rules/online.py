@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from threading import Thread
 from typing import Any
 
-from flask_prod.core.component import Check, Finding
+from flask_prod.core.component import Check
 from flask_prod.review.rule import ERROR, WARNING, Evidence, Evidences, rule
 from flask_prod.review.subject import Subject
+
+from .asking import within
 
 
 def _told(subject: Subject, name: str) -> tuple[str, str]:
@@ -17,36 +17,13 @@ def _told(subject: Subject, name: str) -> tuple[str, str]:
     checks: list[Check] = [check for one in contributions.values() for check in one.checks if check.name == name]
     for check in checks:
         try:
-            found = _within(check, subject)
+            found = within(check.probe, subject, check.timeout or 0.0)
         except Exception as error:
             first = next(iter(str(error).splitlines()), "")  # SQLAlchemy adds a line about its documentation
             return "fail", f"{type(error).__name__}: {first}"
         if found is not None:
             return found.status, found.detail
     return "ok", ""
-
-
-def _within(check: Check, subject: Subject) -> Finding | None:
-    """Return what a check says; TimeoutError after its own time limit, or HEALTH_TIMEOUT."""
-    limit = check.timeout or float(subject.get("HEALTH_TIMEOUT") or 2.0)
-    results: list[Finding | None] = []
-    errors: list[Exception] = []
-
-    def ask() -> None:
-        try:
-            with subject.app.app_context() if subject.app is not None else nullcontext():
-                results.append(check.probe())
-        except Exception as error:
-            errors.append(error)
-
-    thread = Thread(target=ask, name="flask-prod-check", daemon=True)  # a hung one must not hold up the end
-    thread.start()
-    thread.join(limit)
-    if errors:
-        raise errors[0]
-    if not results:
-        raise TimeoutError(f"no answer within {limit:g} s")
-    return results[0]
 
 
 @rule(
@@ -61,12 +38,11 @@ def database(subject: Subject) -> Evidences:
 
 
 @rule(
-    "P422", ERROR, "Redis does not answer, or would lose jobs",
-    remedy="Look at REDIS_URL and the server; jobs need maxmemory-policy noeviction and appendonly yes.",
-    online=True,
+    "P422", ERROR, "Redis does not answer",
+    remedy="Look at REDIS_URL, the network and the server: flask prod health.", online=True,
 )  # fmt: skip
 def redis(subject: Subject) -> Evidences:
-    """A server that drops keys when memory is full, or keeps nothing over a restart, loses jobs."""
+    """Asked by the health check `redis`, by a write."""
     status, detail = _told(subject, "redis")
     if status != "ok":
         yield Evidence(detail, "REDIS_URL")

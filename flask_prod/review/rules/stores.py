@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from flask_prod.review.rule import ERROR, WARNING, Evidence, Evidences, rule
+from flask_prod.review.rule import ERROR, INFO, WARNING, Evidence, Evidences, rule
 from flask_prod.review.subject import Subject
+from flask_prod.review.views import asks_session, cached, varies_by_visitor, views
 
 from .transport import host_of
 
@@ -99,4 +100,30 @@ def pickled_sessions(subject: Subject) -> Evidences:
         yield Evidence(f"SESSION_TYPE is {kind} with Flask-Session {'.'.join(map(str, version))}", "SESSION_TYPE")
 
 
-RULES = (sqlite, no_redis, open_redis, endless_statements, superuser, pickles, pickled_sessions)
+@rule(
+    "P408", INFO, "Hosts do not hear of one another's invalidations",
+    remedy="CACHE_BACKEND=tiered keeps the speed of memory over Redis; or a silence that says: one host.",
+)  # fmt: skip
+def lonely_cache(subject: Subject) -> Evidences:
+    """What one host forgets lives on in the caches of the others, until it is too old."""
+    if subject.get("CACHE_BACKEND") in ("memory", "file") and subject.get("REDIS_URL"):
+        yield Evidence(f"{subject.said('CACHE_BACKEND')}, and there is a REDIS_URL", "CACHE_BACKEND")
+
+
+@rule(
+    "P409", WARNING, "A cached page asks who the visitor is",
+    remedy='Take @cached away, cache what the view reads by @memoize, or say vary=["Cookie"]: docs/cache.md.',
+)  # fmt: skip
+def personal_pages(subject: Subject) -> Evidences:
+    """With a key of your own, or with Flask-Caching alone, one visitor gets another one's page; else the kit keeps
+    no page of anybody with a session, and the view is computed for each of them."""
+    for endpoint, path, _methods, view in views(subject.app) if subject.app is not None else ():
+        layer, name = cached(view), asks_session(view)
+        if layer is not None and name and not varies_by_visitor(layer):
+            yield Evidence(f"the view {endpoint} ({path}) is cached, and its code names {name}")
+
+
+RULES = (
+    sqlite, no_redis, open_redis, endless_statements, superuser, pickles, pickled_sessions, lonely_cache,
+    personal_pages,
+)  # fmt: skip
