@@ -18,9 +18,10 @@ from flask_prod.core.record import RequestRecord
 from flask_prod.core.run_dir import Leader
 
 from .cli import metrics_command
+from .declared import Declared
 from .engine import HttpMetrics
 from .exposition import may_scrape
-from .face import AppMetrics, Declared, MetricsFace
+from .face import AppMetrics, MetricsFace
 from .instruments import OVERFLOW, InstrumentMeter, Instruments
 from .place import Place
 from .port import PERIOD, OwnPort

@@ -1,4 +1,4 @@
-"""What users hold at module level: the exporter's decorators, and metrics of their own.
+"""What users hold at module level: the exporter's decorators, and what one application has made of them.
 
 A metric declared here is a promise; each application makes the real one when it is installed, scraped, or when
 the metric is first used in its context.
@@ -11,15 +11,12 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from flask import current_app, request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
-from prometheus_client.context_managers import ExceptionCounter, InprogressTracker, Timer
+from flask import request
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_flask_exporter import PrometheusMetrics
 
-from flask_prod.core.errors import NotInstalled
-from flask_prod.core.kit import EXTENSION, current_state
-
+from .declared import Business, Declared, DeclaredChild, here, perhaps_here
 from .engine import UNTRACKED
 from .exposition import Exposition
 from .instruments import Instruments, Series
@@ -49,7 +46,7 @@ class AppMetrics:
         self._sampled: list[tuple[FileValue, Callable[[], float]]] = []
         self._declarations = declarations
         self._exposition = Exposition(instruments)
-        self._made: dict[str, int] = {}
+        self._made: dict[str, set[tuple[str, ...]]] = {}
         self.page: WSGIApplication | None = None
         """Answers METRICS_PATH and nothing else; None where metrics are off."""
         self.port: OwnPort | None = None
@@ -88,123 +85,23 @@ class AppMetrics:
     def materialise(self) -> None:
         """Make all that is declared, so that it shows as zero before it is first used."""
         for declared in tuple(self._declarations.values()):
-            initial = len(declared.initial)
-            if self._made.get(declared.name) != initial:
-                self._made[declared.name] = initial
-                self._make(declared)
+            made = self._made.setdefault(declared.name, set())
+            wanted = declared.initial.copy()
+            if not made or (wanted.keys() - made and not declared.is_fact):
+                self._make(declared, wanted)
+                made.update(wanted, ((),))
 
-    def _make(self, declared: Declared) -> None:
+    def _make(self, declared: Declared, wanted: Mapping[tuple[str, ...], float | None]) -> None:
         series = self.series(declared)
-        for values in declared.initial:
-            series.child(values)
-        if declared.constant is not None:
-            series.child(declared.initial[0] if declared.initial else ()).set(declared.constant)
+        for values, value in wanted.items():
+            child = series.child(values)
+            if value is not None:
+                child.set(value)
 
     def render(self, accept: str | None = None, names: Sequence[str] = ()) -> tuple[bytes, str]:
         """Return the answer to a scrape and its content type."""
         self.materialise()
         return self._exposition.render(accept, names)
-
-
-class Declared:
-    """A metric that lives in whichever application uses it; has the methods of the library's own."""
-
-    constant: float | None = None
-
-    def __init__(
-        self,
-        kind: type[MetricWrapperBase],
-        name: str,
-        documentation: str,
-        labels: Sequence[str],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.kind = kind
-        self.name = name
-        self.documentation = documentation
-        self.label_names = tuple(labels)
-        self.options = options
-        self.initial: list[tuple[str, ...]] = []
-
-    def labels(self, *values: object, **named: object) -> Any:
-        """Return the child with these label values; before any application exists, a promise of it."""
-        key = tuple(str(value) for value in (values or (named[name] for name in self.label_names)))
-        metrics = perhaps_here()
-        if metrics is not None:
-            return metrics.series(self).child(key)
-        self.initial.append(key)
-        return DeclaredChild(self, key)
-
-    def show(self, values: Sequence[object]) -> None:
-        """Let every application show the series of these label values as zero before it is first used."""
-        key = tuple(str(value) for value in values)
-        if key not in self.initial:
-            self.initial.append(key)
-
-    def time(self) -> Timer:
-        """Time a block or a function in seconds."""
-        return Timer(cast(Any, self), "set" if self.kind is Gauge else "observe")
-
-    def track_inprogress(self) -> InprogressTracker:
-        """Count a block or a function while it runs."""
-        return InprogressTracker(cast(Any, self))
-
-    def count_exceptions(self, exception: Any = Exception) -> ExceptionCounter:
-        """Count what a block or a function raises."""
-        return ExceptionCounter(cast(Any, self), exception)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(here().series(self).metric, name)
-
-
-class DeclaredChild:
-    """One series of a declared metric."""
-
-    def __init__(self, declared: Declared, values: tuple[str, ...]) -> None:
-        self._declared = declared
-        self._values = values
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(here().series(self._declared).child(self._values), name)
-
-
-class Business:
-    """Plain metrics of the application: declared once at module level, used in requests and jobs.
-
-    `orders = prod.metrics.business.counter("shop_orders_total", "Orders placed", ["channel"])`, then
-    `orders.labels("web").inc()`.
-    """
-
-    def __init__(self, declare: Callable[..., Declared]) -> None:
-        self._declare = declare
-
-    def counter(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Counter:
-        """Declare a number that only grows."""
-        return cast(Counter, self._declare(Counter, name, documentation, labelnames=labels))
-
-    def gauge(
-        self, name: str, documentation: str, labels: Sequence[str] = (), *, mode: str = "mostrecent"
-    ) -> Gauge:
-        """Declare a level: over several processes the value set last counts.
-
-        For one that goes up and down by `inc` and `dec`, *mode* is "livesum" (of living processes) or "sum".
-        """
-        return cast(Gauge, self._declare(Gauge, name, documentation, labelnames=labels, multiprocess_mode=mode))
-
-    def histogram(
-        self, name: str, documentation: str, labels: Sequence[str] = (), *, buckets: Sequence[float] | None = None
-    ) -> Histogram:
-        """Declare a distribution, counted in *buckets* by their upper bounds."""
-        options = {"buckets": tuple(buckets)} if buckets else {}
-        return cast(Histogram, self._declare(Histogram, name, documentation, labelnames=labels, **options))
-
-    def summary(self, name: str, documentation: str, labels: Sequence[str] = ()) -> Summary:
-        """Declare a sum and a count, enough for an average."""
-        return cast(Summary, self._declare(Summary, name, documentation, labelnames=labels))
 
 
 class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has no annotations
@@ -244,15 +141,18 @@ class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has 
         **options: Any,
     ) -> Declared:
         """Note a metric; the same declaration may be made again, a different one of the same name may not."""
+        options = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
         new = Declared(kind, name, documentation, tuple(labelnames), options)
         known = self._declarations.setdefault(name, new)
         if (known.kind, known.label_names) != (new.kind, new.label_names):
             raise ValueError(
                 f"There is another metric called {name}: a {known.kind.__name__} of {known.label_names}."
             )
+        if known.options != new.options:
+            raise ValueError(f"There is another metric called {name}, with {known.options} and not {new.options}.")
         return known
 
-    def _track(
+    def _track(  # noqa: PLR0913  # as many as the exporter's
         self,
         metric_type: Any,
         metric_call: Any,
@@ -263,8 +163,8 @@ class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has 
         initial_value_when_only_static_labels: bool,
         **named: Any,
     ) -> Any:
-        # The exporter's own decorator, around a metric that each application makes for itself; so is its first value,
-        # in whichever application's context the decorator is used.
+        # The exporter's own decorator, around a metric that each application makes for itself; so is its first
+        # value, in whichever application's context the decorator is used.
         if metric_type is Gauge:
             metric_kwargs.setdefault("multiprocess_mode", "livesum")
         declare = partial(self._declare, metric_type)
@@ -287,11 +187,14 @@ class MetricsFace(PrometheusMetrics):  # type: ignore[misc]  # the exporter has 
             raise ValueError("Cannot have labels defined as `dict` and collections of names and values")
         facts = labels or dict(zip(labelnames or (), labelvalues or (), strict=True))
         declared = self._declare(Gauge, name, description, labelnames=tuple(facts), multiprocess_mode="livemax")
-        declared.constant = 1
-        if not facts:
-            return declared
-        declared.initial[:] = [tuple(str(value) for value in facts.values())]
-        return DeclaredChild(declared, declared.initial[0])
+        values = tuple(str(value) for value in facts.values())
+        metrics = perhaps_here()
+        if metrics is not None:  # a fact about this application
+            metrics.series(declared).child(values).set(1)
+        else:
+            declared.initial = {values: 1}
+        declared.is_fact = True
+        return DeclaredChild(declared, values) if facts else declared
 
     @staticmethod
     def do_not_track() -> Decorator:
@@ -326,17 +229,3 @@ def _marking(mark: Decorator) -> Decorator:
         return cast(ViewT, mark(marked))
 
     return decorator
-
-
-def here() -> AppMetrics:
-    """Return the metrics of the current application; NotInstalled outside of one, or if it has none."""
-    contribution = current_state().contributions.get("metrics")
-    if contribution is None:
-        raise NotInstalled("metrics is left out of the current application's kit.")
-    metrics: AppMetrics = contribution.handle
-    return metrics
-
-
-def perhaps_here() -> AppMetrics | None:
-    """Return the metrics of the current application, None where there is none yet."""
-    return here() if current_app and EXTENSION in current_app.extensions else None
