@@ -112,7 +112,8 @@ def superuser(subject: Subject) -> Evidences:
 )  # fmt: skip
 def no_worker(subject: Subject) -> Evidences:
     """What is dispatched waits until somebody looks."""
-    queues = _once(subject, "jobs", _unserved, ())
+    nobody: tuple[str, ...] = ()
+    queues = _once(subject, "jobs", _unserved, nobody)
     if queues:
         yield Evidence(f"no worker serves {', '.join(queues)}", "JOBS_QUEUES")
 
