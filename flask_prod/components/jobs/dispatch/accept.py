@@ -163,33 +163,51 @@ class RedisKeeper:
     def _call(self, order: Order) -> tuple[list[str], list[Any]]:
         job, origin = order.job, order.job.origin
         place = f"{_PREFIX}queue:{origin}" if order.due is None else f"{_PREFIX}scheduled:{origin}"
+        lengths, fields = _packed(order.fields)
+        keys = [job.key, place, f"{_PREFIX}queues"]
+        arguments: list[Any] = [
+            job.id,
+            "" if order.due is None else -int(-order.due.timestamp() // 1),
+            f"{_PREFIX}queue:{origin}",
+            "front" if order.front else "back",
+            lengths,
+            fields,
+        ]
+        if order.claim or order.slot or order.group or order.after:
+            self._add_conditions(order, keys, arguments)
+        return keys, arguments
+
+    def _add_conditions(self, order: Order, keys: list[str], arguments: list[Any]) -> None:
+        """Add what most orders do not have."""
         claim, slot = order.claim, order.slot
-        keys = [
-            job.key,
-            place,
-            f"{_PREFIX}queues",
-            f"{_PREFIX}deferred:{origin}",
+        keys += [
+            f"{_PREFIX}deferred:{order.job.origin}",
             f"{self._namespace}jobs:unique:{claim.key}" if claim else "",
             self._slots if slot else "",
             f"{_PREFIX}group:{self._namespace}{order.group}" if order.group else "",
             f"{_PREFIX}groups",
         ]
-        # RQ reads a field that is missing as it reads an empty one, and writes eight of those.
-        fields = [part for pair in order.fields.items() if pair[1] is not None and pair[1] != "" for part in pair]
-        return keys, [
-            job.id,
-            "" if order.due is None else -int(-order.due.timestamp() // 1),
-            f"{_PREFIX}queue:{origin}",
-            "front" if order.front else "back",
+        arguments += [
             f"{_PREFIX}job:",
             int(claim.seconds * 1000) if claim else 0,
             claim.until if claim else "",
             slot.schedule if slot else "",
             slot.moment if slot else 0,
-            len(order.after),
             *order.after,
-            *fields,
         ]
+
+
+def _packed(fields: Mapping[str, Any]) -> tuple[str, bytes]:
+    """Return the lengths of all names and values, and these in one piece: redis-py takes long over each argument.
+
+    RQ reads a field that is missing as it reads an empty one, and writes eight of those.
+    """
+    parts: list[bytes] = []
+    for name, value in fields.items():
+        if value is not None and value != "":
+            text = value if isinstance(value, str | bytes) else str(value)
+            parts += (name.encode(), text.encode() if isinstance(text, str) else text)
+    return ",".join([str(len(part)) for part in parts]), b"".join(parts)
 
 
 def _accept_all(client: Redis, calls: Sequence[tuple[list[str], list[Any]]]) -> list[Answer]:
@@ -208,44 +226,50 @@ def _read(answer: Any) -> Answer:
 
 _ACCEPT = Script("""
 -- Store a job once, however often a client whose connection broke sends it again.
--- KEYS: job, queue list or scheduled set, set of queues, deferred jobs, claim or "", slots or "", group or "",
--- set of groups.
--- ARGV: id, due time or "", queue key, front or back, prefix of job keys, milliseconds of the claim, its end,
--- schedule, slot, number of jobs to wait for, their ids ..., field, value ...
-local id, prefix, waits = ARGV[1], ARGV[5], tonumber(ARGV[10])
+-- KEYS: job, queue list or scheduled set, set of queues; and for a job with conditions: deferred jobs,
+-- claim or "", slots or "", group or "", set of groups.
+-- ARGV: id, due time or "", queue key, front or back, lengths of fields and values, these in one piece; and for a
+-- job with conditions: prefix of job keys, milliseconds of the claim, its end, schedule, slot, ids to wait for ...
+local id, prefix, claim, slots, group = ARGV[1], ARGV[7], KEYS[5] or "", KEYS[6] or "", KEYS[7] or ""
 if redis.call("EXISTS", KEYS[1]) == 1 then return {"accepted", id} end
-if KEYS[6] ~= "" then
-  local last = redis.call("HGET", KEYS[6], ARGV[8])
-  if last and tonumber(last) >= tonumber(ARGV[9]) then return {"taken", id} end
+if slots ~= "" then
+  local last = redis.call("HGET", slots, ARGV[10])
+  if last and tonumber(last) >= tonumber(ARGV[11]) then return {"taken", id} end
 end
-if KEYS[5] ~= "" then
-  local holder = redis.call("GET", KEYS[5])
+if claim ~= "" then
+  local holder = redis.call("GET", claim)
   if holder then
     local state = redis.call("HMGET", prefix .. holder, "status", "started_at")
     local status, over = state[1], false
     if not status or status == "finished" or status == "failed" or status == "canceled" or status == "stopped" then
       over = true
-    elseif ARGV[7] == "started" then
+    elseif ARGV[9] == "started" then
       over = status == "started" or (state[2] and state[2] ~= "")
     end
     if not over then
-      if KEYS[6] ~= "" then redis.call("HSET", KEYS[6], ARGV[8], ARGV[9]) end
+      if slots ~= "" then redis.call("HSET", slots, ARGV[10], ARGV[11]) end
       return {"duplicate", holder}
     end
   end
 end
 local unmet = {}
-for i = 11, 10 + waits do
+for i = 12, #ARGV do
   local status = redis.call("HGET", prefix .. ARGV[i], "status")
   if not status then return {"missing", ARGV[i]} end
   if status ~= "finished" then unmet[#unmet + 1] = ARGV[i] end
 end
-redis.call("HSET", KEYS[1], unpack(ARGV, 11 + waits))
-if KEYS[5] ~= "" then redis.call("SET", KEYS[5], id, "PX", ARGV[6]) end
-if KEYS[6] ~= "" then redis.call("HSET", KEYS[6], ARGV[8], ARGV[9]) end
-if KEYS[7] ~= "" then
-  redis.call("SADD", KEYS[7], id)
-  redis.call("SADD", KEYS[8], string.match(KEYS[7], ":group:(.*)$"))
+local fields, first = {}, 1
+for length in string.gmatch(ARGV[5], "%d+") do
+  local following = first + tonumber(length)
+  fields[#fields + 1] = string.sub(ARGV[6], first, following - 1)
+  first = following
+end
+redis.call("HSET", KEYS[1], unpack(fields))
+if claim ~= "" then redis.call("SET", claim, id, "PX", ARGV[8]) end
+if slots ~= "" then redis.call("HSET", slots, ARGV[10], ARGV[11]) end
+if group ~= "" then
+  redis.call("SADD", group, id)
+  redis.call("SADD", KEYS[8], string.match(group, ":group:(.*)$"))
 end
 redis.call("SADD", KEYS[3], ARGV[3])
 if #unmet > 0 then
