@@ -38,7 +38,7 @@ Name: TypeAlias = tuple[str, str, str]
 """Kind, route, caller."""
 
 Cell: TypeAlias = list[float]
-"""Requests, errors (5xx), refusals (429), bytes sent, seconds."""
+"""Requests, errors (5xx and what broke off), refusals (429), bytes sent, seconds."""
 
 
 @dataclass
@@ -135,7 +135,7 @@ class Tally:
 def _add(cell: Cell, record: RequestRecord) -> None:
     # No call between reading and writing a number, so no other thread comes in between.
     cell[0] += 1
-    if record.status >= 500:
+    if record.status >= 500 or record.outcome == "crashed":
         cell[1] += 1
     elif record.status == 429:
         cell[2] += 1

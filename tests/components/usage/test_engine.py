@@ -56,9 +56,12 @@ def test_numbers(tally: Tally, shelf: Shelf) -> None:
     """Requests, errors, refusals, bytes and seconds are added up by route and caller."""
     for status in (200, 404, 429, 500, 503):
         tally.observe(ended(status=status, user="7"))
+    broken = ended(user="7")  # a stream, in the middle
+    broken.outcome = "crashed"
+    tally.observe(broken)
     tally.close()
 
-    assert shelf.batches[0].cells == {(ROUTE, "/items", "7"): [5, 2, 1, 50, 2.5]}
+    assert shelf.batches[0].cells == {(ROUTE, "/items", "7"): [6, 3, 1, 60, 3.0]}
 
 
 def test_probes(tally: Tally, shelf: Shelf) -> None:
