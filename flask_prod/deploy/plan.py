@@ -24,6 +24,7 @@ from .own import Own
 from .project import Project
 from .servers import DatabaseSizes, RedisSizes
 from .settings import DeploySettings
+from .targets import RUNBOOKS
 
 _ALWAYS = ("SECRET_KEY", "HEALTH_TOKEN", "METRICS_TOKEN")
 _BY_ROOM = {
@@ -100,6 +101,16 @@ class Plan:
         """The public host name."""
         plain = next((host for host in self.service.allowed_hosts if not host.startswith("*")), "")
         return self.deploy.host or plain or f"{self.name}.example.com"
+
+    @property
+    def runbooks(self) -> str:
+        """The address in front of the runbooks' pages: DEPLOY_RUNBOOKS, else where the repository shows them."""
+        return self.deploy.runbooks.rstrip("/") or f"{self.project.shown_at}{RUNBOOKS}"
+
+    @property
+    def has_runbooks(self) -> bool:
+        """Whether the runbooks are those of the project: alerts lead to no other place."""
+        return self.runbooks.endswith(RUNBOOKS)
 
     @property
     def namespace(self) -> str:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 _BESIDE = ("gunicorn.conf.py", "config", "migrations", "alembic", "alembic.ini")
 """What a service reads from the folder it runs in."""
+
+_SHOWN = {"github": "/blob/HEAD/", "gitlab": "/-/blob/HEAD/"}
+"""What is in the name of a host -> what is between a repository and a file there."""
 
 _CONSTRAINTS = ("constraints.txt", "requirements.lock")
 
@@ -26,14 +31,29 @@ class Project:
     flask_app: str
     home: Path
 
-    @cached_property
+    @property
     def is_package(self) -> bool:
         """Whether pip builds the project itself; else it is its own files, and what requirements.txt names."""
+        return "project" in self._said or "poetry" in self._said.get("tool", {})
+
+    @property
+    def shown_at(self) -> str:
+        """The address in front of a file of the project, where its repository shows it; empty if not known."""
+        urls = {name.lower(): str(url) for name, url in self._said.get("project", {}).get("urls", {}).items()}
+        named = (urls[name] for name in ("repository", "source", "source code", "homepage") if name in urls)
+        for url in (url.removesuffix("/").removesuffix(".git") for url in named):
+            for sign, between in _SHOWN.items():
+                if re.match(rf"https://[^/]*{sign}[^/]*/[^/]+/[^/]", url):
+                    return f"{url}{between}"
+        return ""
+
+    @cached_property
+    def _said(self) -> dict[str, Any]:
+        """Return what pyproject.toml says; nothing where it is missing or broken."""
         try:
-            said = tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
+            return tomllib.loads((self.root / "pyproject.toml").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return False
-        return "project" in said or "poetry" in said.get("tool", {})
+            return {}
 
     @property
     def sources(self) -> Sequence[str]:

@@ -80,9 +80,9 @@ class DeploySettings(Section, frozen=True, kw_only=True):
     slo: Annotated[float, Meta(gt=0.5, lt=1)] = 0.999
     """The part of requests that must succeed over 30 days: what the burn-rate alerts watch."""
 
-    runbooks: str = "docs/runbooks"
-    """The address in front of the runbooks' pages, which each alert links to: put flask-prod's docs/runbooks where
-    the people read who are called, and add what only they know."""
+    runbooks: str = ""
+    """The address in front of the runbooks' pages, which each alert links to; if empty docs/runbooks, where they
+    are written, at the `Repository` that `[project.urls]` names on GitHub or GitLab."""
 
     pager: Literal["pagerduty", "slack", "webhook"] = "pagerduty"
     """Where critical alerts go, by a secret file of Alertmanager."""

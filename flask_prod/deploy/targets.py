@@ -24,6 +24,11 @@ class Target:
     """`module:function` that takes the plan and returns path -> text, for what code makes."""
 
 
+RUNBOOKS = "docs/runbooks"
+"""Where the pages lie that alerts link to: below the project's root, where people look for documents."""
+
+PAGES = ("README", "instances", "requests", "database", "redis", "jobs")
+
 _ALL = (
     Target("docker", "one image for web, worker and migrations", places={"dockerignore": ".dockerignore"}),
     Target("compose", "the whole stack on one machine: proxy, database, Redis and monitoring included"),
@@ -38,7 +43,8 @@ _ALL = (
     Target("servers", "postgresql.conf and redis.conf, computed from memory and cores"),
     Target(
         "monitoring",
-        "Prometheus, Alertmanager and Grafana: scrape, rules, alerts with tests, dashboards",
+        "Prometheus, Alertmanager and Grafana: scrape, rules, alerts with tests and runbooks, dashboards",
+        places={f"runbooks/{page}.md": f"{RUNBOOKS}/{page}.md" for page in PAGES},
         maker="flask_prod.deploy.monitoring:files",
     ),
     Target("scripts", "checks before and after a deployment, rollback, backup, disaster drill"),

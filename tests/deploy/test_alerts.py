@@ -20,6 +20,8 @@ from flask_prod.core.kit import state_of
 from flask_prod.deploy.alerts import CRITICAL, WARNING, Alert, Topic, alerts, files
 from flask_prod.deploy.plan import Plan
 from flask_prod.deploy.reading import read_plan
+from flask_prod.deploy.render import render
+from flask_prod.deploy.targets import PAGES, TARGETS
 from sample_app import create_app
 from tests.deploy.conftest import ROOT
 from tests.deploy.tools import program, run
@@ -185,11 +187,22 @@ def test_nothing_to_watch(plan: Plan) -> None:
 
 
 def test_runbook_base(plan: Plan) -> None:
-    """DEPLOY_RUNBOOKS says where people read."""
-    (first, *_) = alerts(plan)
-    assert (
-        first.runbook("https://wiki.example.com/ops/") == "https://wiki.example.com/ops/instances.md#instancedown"
-    )
+    """Alerts lead to the pages that are written into the project, or to where DEPLOY_RUNBOOKS says."""
+
+    def rendered(runbooks: str, *less: str) -> dict[str, str]:
+        deploy = structs.replace(plan.deploy, runbooks=runbooks)
+        there = replace(plan, deploy=deploy, rooms=plan.rooms.difference(less))
+        return {str(file.path): file.text for file in render(TARGETS["monitoring"], there)}
+
+    written = rendered("")
+    assert 'runbook_url: "docs/runbooks/instances.md#instancedown"' in written["prometheus/rules/instances.yml"]
+    assert {f"runbooks/{page}.md" for page in PAGES} <= set(written)
+    small = rendered("", "database", "backups", "jobs")
+    assert set(written) - set(small) >= {"runbooks/jobs.md", "runbooks/database.md"}
+    assert "(jobs.md" not in small["runbooks/README.md"]
+    elsewhere = rendered("https://wiki.example.com/ops/")
+    assert "https://wiki.example.com/ops/instances.md#instancedown" in elsewhere["prometheus/rules/instances.yml"]
+    assert not any(path.startswith("runbooks/") for path in elsewhere)
 
 
 @pytest.mark.deploy

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from flask_prod.deploy.targets import RUNBOOKS
+
 from .conftest import ROOT
 
 
@@ -18,11 +20,16 @@ def test_current(rendered: Path) -> None:
 
 
 def test_beside(shop: Path) -> None:
-    """So do the files that must lie at the project's root."""
-    beside = [path for path in shop.iterdir() if path.is_file() and not path.is_symlink()]
+    """So do those that lie elsewhere in the project: one at its root, and the runbooks, all of them."""
+    beside = {".dockerignore": (shop / ".dockerignore").read_bytes(), **of(shop)}
 
-    assert [path.name for path in beside] == [".dockerignore"]
-    assert [path for path in beside if path.read_bytes() != (ROOT / path.name).read_bytes()] == []
+    assert {".dockerignore": (ROOT / ".dockerignore").read_bytes(), **of(ROOT)} == beside
+    assert [path.name for path in shop.iterdir() if path.is_file() and not path.is_symlink()] == [".dockerignore"]
+
+
+def of(project: Path) -> dict[str, bytes]:
+    """Return the runbooks of a project."""
+    return {path.name: path.read_bytes() for path in (project / RUNBOOKS).iterdir()}
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, bool]]:

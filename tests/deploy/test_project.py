@@ -32,6 +32,24 @@ def test_is_package(tmp_path: Path, text: str | None, answer: bool) -> None:
     assert project(tmp_path).is_package is answer
 
 
+@pytest.mark.parametrize(
+    ("urls", "address"),
+    [
+        ('Repository = "https://github.com/acme/shop"', "https://github.com/acme/shop/blob/HEAD/"),
+        ('source = "https://github.com/acme/shop.git/"', "https://github.com/acme/shop/blob/HEAD/"),
+        ('Homepage = "https://gitlab.acme.com/web/shop"', "https://gitlab.acme.com/web/shop/-/blob/HEAD/"),
+        ('Homepage = "https://shop.example.com"\nSource = "https://git.example.com/acme/shop"', ""),
+        ('Homepage = "https://github.com/acme"', ""),
+        ("", ""),
+    ],
+)
+def test_shown_at(tmp_path: Path, urls: str, address: str) -> None:
+    """Where the repository shows a file is known of GitHub and GitLab, and guessed of nobody else."""
+    (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "shop"\n[project.urls]\n{urls}\n')
+
+    assert project(tmp_path).shown_at == address
+
+
 def test_sources(tmp_path: Path) -> None:
     """The modules that gunicorn loads and FLASK_APP names, the application, and what lies beside; nothing else."""
     for folder in ("shop", "migrations", "tests"):

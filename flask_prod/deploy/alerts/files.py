@@ -62,7 +62,7 @@ def _annotations(plan: Plan, alert: Alert, description: str) -> dict[str, str]:
     return {
         "summary": alert.summary,
         "description": description,
-        "runbook_url": alert.runbook(plan.deploy.runbooks),
+        "runbook_url": alert.runbook(plan.runbooks),
     }
 
 

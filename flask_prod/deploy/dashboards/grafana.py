@@ -72,11 +72,11 @@ def _add_links(built: dashboard.Dashboard, board: Board, plan: Plan) -> None:
         .keep_time(True)
         .icon("external link")
     )
-    if board.page and plan.deploy.runbooks.startswith(("http://", "https://", "/")):
+    if board.page and plan.runbooks.startswith(("http://", "https://", "/")):
         built.link(
             dashboard.DashboardLink("Runbook")
             .type(models.DashboardLinkType.LINK)
-            .url(f"{plan.deploy.runbooks.rstrip('/')}/{board.page}.md")
+            .url(f"{plan.runbooks}/{board.page}.md")
             .tooltip("What to do about each alert")
             .target_blank(True)
             .icon("doc")
