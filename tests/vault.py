@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import ssl
 import threading
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ HOST = "127.0.0.1"
 class Vault:
     """KV version 2 below `mount`, sign-in by AppRole and Kubernetes, tokens that live `ttl` seconds.
 
-    `mode` is "", "hang", "sealed" or "nonsense".
+    `mode` is "", "hang", "sealed" or "nonsense"; `context` lets it speak TLS.
     """
 
     mount: str = "secret"
@@ -29,11 +30,16 @@ class Vault:
     jwt: str = "service-account"
     asked: list[str] = field(default_factory=list)
     tokens: dict[str, float] = field(default_factory=dict)
+    context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
         handler = type("Handler", (_Handler,), {"vault": self})
-        self._server = ThreadingHTTPServer((HOST, 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server((HOST, 0), handler)
+        if self.context is not None:
+            # Whoever connects shakes hands in a thread of his own, when it reads.
+            self._server.socket = self.context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
         )
@@ -41,7 +47,7 @@ class Vault:
     @property
     def url(self) -> str:
         """The address."""
-        return f"http://{HOST}:{self._server.server_port}"
+        return f"http{'s' if self.context else ''}://{HOST}:{self._server.server_port}"
 
     def token(self) -> str:
         """Make a token, as signing in does."""
@@ -89,6 +95,13 @@ class Vault:
         if found is None or not path.startswith(f"{self.mount}/data/"):
             return 404, {"errors": []}
         return 200, {"data": {"data": found, "metadata": {"version": 1, "destroyed": False, "deletion_time": ""}}}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of a client that does not trust us."""
 
 
 class _Handler(BaseHTTPRequestHandler):

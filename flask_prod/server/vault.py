@@ -86,6 +86,8 @@ class VaultSettings(Section, frozen=True, kw_only=True):
             yield "VAULT_PATH needs VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID, or VAULT_KUBERNETES_ROLE."
         if bool(self.role_id) != bool(self.secret_id):
             yield "VAULT_ROLE_ID and VAULT_SECRET_ID belong together: set both or none."
+        if self.cacert and not Path(self.cacert).is_file():
+            yield f"VAULT_CACERT names {self.cacert}, which is no file."
         if self.timeout <= 0:
             yield "VAULT_TIMEOUT must be more than 0."
 
@@ -213,7 +215,7 @@ class Vault:
         """Ask with a connection of its own: a process forked in between shares none."""
         try:
             import hvac  # type: ignore[import-untyped]  # it has no types of its own
-            from requests import RequestException
+            from requests.exceptions import SSLError
         except ImportError:
             raise MissingExtra("vault", "hvac", "vault") from None
 
@@ -234,7 +236,11 @@ class Vault:
             raise ConfigError(
                 [f"Vault at {where} has nothing at {own.mount}/{what} (VAULT_MOUNT, VAULT_PATH)."]
             ) from None
-        except (hvac.exceptions.VaultError, RequestException, LookupError, *_NONSENSE) as error:
+        except SSLError:
+            raise ConfigError(
+                [f"Vault at {where} cannot prove who it is: VAULT_CACERT names a file of whom to trust."]
+            ) from None
+        except (hvac.exceptions.VaultError, OSError, LookupError, *_NONSENSE) as error:
             kind = type(error).__name__
             raise ConfigError([f"Vault at {where} (VAULT_ADDR) does not answer as it should: {kind}."]) from None
         finally:

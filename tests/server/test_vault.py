@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.sources import Finder, find_sources
@@ -16,6 +18,7 @@ from flask_prod.core.values import Secret
 from flask_prod.server import vault as room
 from flask_prod.server.vault import Vault, VaultSettings
 from tests.apps import MakeApp
+from tests.vault import HOST
 from tests.vault import Vault as Server
 
 CANARY = "canary-7f3a9c2e"
@@ -116,6 +119,7 @@ def test_mount_and_namespace(server: Server) -> None:
         ({"VAULT_PATH": "gone"}, "has nothing at secret/gone"),
         ({"VAULT_ADDR": ""}, "VAULT_PATH needs VAULT_ADDR"),
         ({"VAULT_ADDR": "vault:8200"}, "VAULT_ADDR must begin with"),
+        ({"VAULT_CACERT": "/gone/ca.pem"}, "VAULT_CACERT names /gone/ca.pem, which is no file"),
         ({"VAULT_SECRET_ID": ""}, "belong together"),
         ({"VAULT_ROLE_ID": "", "VAULT_SECRET_ID": ""}, "VAULT_PATH needs VAULT_TOKEN"),
         ({"VAULT_ADDR": f"http://me:{CANARY}@127.0.0.1:9"}, "does not answer as it should: ConnectionError"),
@@ -144,6 +148,34 @@ def test_sick_server(server: Server, mode: str) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.fixture(scope="module")
+def authorities(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path, Path]:
+    """Make an authority with its file, and the file of another one."""
+    ours, folder = trustme.CA(), tmp_path_factory.mktemp("authorities")
+    ours.cert_pem.write_to_path(str(folder / "ours.pem"))
+    trustme.CA().cert_pem.write_to_path(str(folder / "theirs.pem"))
+    return ours, folder / "ours.pem", folder / "theirs.pem"
+
+
+def test_tls(authorities: tuple[trustme.CA, Path, Path], tmp_path: Path) -> None:
+    """Over https Vault must prove by VAULT_CACERT who it is, before any secret is sent; names must fit as well."""
+    authority, ours, theirs = authorities
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    (tmp_path / "nonsense.pem").write_text("nonsense")
+
+    with Server(secrets={"shop": {"PORT": 9001}}, context=context) as server:
+        config = by_role(server, VAULT_PATH="shop")
+        assert values({**config, "VAULT_CACERT": str(ours)})["PORT"] == 9001
+        asked = len(server.asked)
+        for wrong in ("", str(theirs), str(tmp_path / "nonsense.pem")):
+            with pytest.raises(ConfigError, match=r"https://127\.0\.0\.1:\d+.* (prove who it is|OSError)"):
+                values({**config, "VAULT_CACERT": wrong})
+        with pytest.raises(ConfigError, match="cannot prove who it is: VAULT_CACERT"):
+            values({**config, "VAULT_CACERT": str(ours), "VAULT_ADDR": server.url.replace(HOST, "localhost")})
+        assert len(server.asked) == asked
+
+
 def test_token_is_renewed(server: Server, monkeypatch: pytest.MonkeyPatch, wait_for: Callable[..., Any]) -> None:
     """A token is renewed at half of its life, and one that ended all the same is replaced."""
     monkeypatch.setattr(room, "SHORTEST", 0.05)
@@ -158,7 +190,7 @@ def test_token_is_renewed(server: Server, monkeypatch: pytest.MonkeyPatch, wait_
         vault.tend(lambda values: None)
         return "POST auth/token/renew-self" in server.asked
 
-    wait_for(renewed, 5, "the renewal")
+    wait_for(renewed, 10, "the renewal")
     server.tokens.clear()
     assert vault.read()["SECRET_KEY"].startswith(CANARY)
     assert server.asked.count("POST auth/approle/login") >= 2
@@ -176,7 +208,7 @@ def test_change_is_seen(server: Server, wait_for: Callable[..., Any]) -> None:
 
     assert not changed()
     server.secrets["shop"]["SECRET_KEY"] = "another"
-    wait_for(changed, 5, "the change")
+    wait_for(changed, 10, "the change")
     found = next(source for source in finder.find() if source.name == "vault")
     assert found.values["SECRET_KEY"] == "another"
 
@@ -199,7 +231,7 @@ def test_outage_is_told_once(
                 vault.tend(lambda values: None)
                 return message in caplog.text
 
-            wait_for(told, 5, message)
+            wait_for(told, 10, message)
             server.mode = ""
 
     assert len(caplog.records) == 2
