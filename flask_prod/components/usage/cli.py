@@ -48,7 +48,8 @@ def usage_command(store: UsageStore, settings: UsageSettings) -> click.Command:
         if as_json:
             click.echo(json.dumps(_document(hours, kind, by, first), indent=2))
         else:
-            click.echo(_table(_sum(hours, kind, by), by, _time(first), limit))
+            sums = _sum(hours, kind, by)
+            click.echo(_table(sums, by, _time(first), limit) if sums else _nothing(store, _time(first)))
 
     return usage
 
@@ -92,9 +93,12 @@ def _numbers(cell: Cell) -> dict[str, float]:
     return {**whole, "seconds": round(cell[4], 3)}
 
 
+def _nothing(store: UsageStore, since: str) -> str:
+    """Say where was looked: a command with another environment than the service looks elsewhere."""
+    return f"Nothing was counted since {since} in {store.where}. {_LATER}"
+
+
 def _table(sums: Mapping[str, Cell], by: str, since: str, limit: int) -> str:
-    if not sums:
-        return f"Nothing was counted since {since}. {_LATER}"
     shown = list(sums.items())[: limit or None]
     total = [sum(numbers) for numbers in zip(*sums.values(), strict=True)]
     rows = [(by, *_COLUMNS), *(_row(name, cell) for name, cell in shown), _row("total", total)]

@@ -51,6 +51,10 @@ _READ = "select kind, route, caller, requests, errors, refusals, bytes, seconds 
 class UsageStore(Protocol):
     """Keeps hours."""
 
+    @property
+    def where(self) -> str:
+        """Where they are, for people."""
+
     def add(self, batch: Batch) -> None:
         """Add a batch to its hour, once; Unavailable when that cannot be done now."""
 
@@ -65,6 +69,11 @@ class RedisStore:
         self._redis = redis
         self._keep = int(keep)
         self._limit = limit
+
+    @property
+    def where(self) -> str:
+        """Where hours are, for people; the address may hold a password."""
+        return "the Redis of REDIS_URL"
 
     def add(self, batch: Batch) -> None:
         """Add a batch in one trip."""
@@ -107,6 +116,11 @@ class FileStore:
         self._keep = keep
         self._limit = limit
         self._cleared = 0
+
+    @property
+    def where(self) -> str:
+        """Where hours are, for people."""
+        return str(self._place() or "no directory")
 
     def add(self, batch: Batch) -> None:
         """Add a batch in one transaction."""

@@ -90,9 +90,12 @@ def test_table(app: Flask) -> None:
     assert lines[5].split()[:2] == ["total", "3"]
 
 
-def test_nothing_yet(app: Flask) -> None:
-    """Where nothing was counted the command says so."""
-    assert "Nothing was counted since" in ask(app).output
+def test_nothing_yet(app: Flask, tmp_path: Path) -> None:
+    """Where nothing was counted the command says so, and where it looked."""
+    said = ask(app).output
+
+    assert said.startswith("Nothing was counted since")
+    assert f" in {tmp_path / 'usage.sqlite3'}. " in said
 
 
 @pytest.mark.parametrize(
