@@ -13,6 +13,8 @@ from werkzeug.exceptions import GatewayTimeout, HTTPException, ServiceUnavailabl
 from flask_prod.core.observation import observed
 from flask_prod.core.ports import CounterPort
 
+from . import mysql
+
 RETRY_AFTER = 1
 """Seconds; a pool frees a connection, and a restarted server answers, within about this time."""
 
@@ -29,14 +31,6 @@ _READ_ONLY = "25006"
 """The SQLSTATE of a server that takes no changes: one that was the primary until a moment ago."""
 
 _SQLITE_BUSY = 5
-_MYSQL_TOO_LONG = (1969, 3024)
-"""MariaDB's max_statement_time and MySQL's max_execution_time are over."""
-
-_MYSQL_LOCKED = 1205
-"""innodb_lock_wait_timeout is over."""
-
-_MYSQL_READ_ONLY = 1290
-"""The server runs with --read-only."""
 
 
 def translate_errors(app: Flask, counter: CounterPort) -> None:
@@ -66,28 +60,25 @@ def explain(error: Exception) -> tuple[str, HTTPException] | None:
         return "pool", ServiceUnavailable("All database connections are in use.", retry_after=RETRY_AFTER)
     if not isinstance(error, DBAPIError):
         return None
-    number = _mysql_number(error)
-    if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED or number in _MYSQL_TOO_LONG:
+    number = mysql.number_of(error.orig)
+    if getattr(error.orig, "sqlstate", None) == _QUERY_CANCELED or number in mysql.TOO_LONG:
         return "statement", GatewayTimeout("A database query took too long.")
-    if getattr(error.orig, "sqlstate", None) == _READ_ONLY or number == _MYSQL_READ_ONLY:
+    if getattr(error.orig, "sqlstate", None) == _READ_ONLY or mysql.is_read_only(error.orig):
         return "readonly", ServiceUnavailable("The database takes no changes now.", retry_after=RETRY_AFTER)
     if _is_outage(error):
         return "server", ServiceUnavailable("The database cannot be reached.", retry_after=RETRY_AFTER)
-    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY or number == _MYSQL_LOCKED:
+    if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY or number in mysql.LOCKED:
         return "locked", ServiceUnavailable("The database is busy.", retry_after=RETRY_AFTER)
     return None
 
 
-def _mysql_number(error: DBAPIError) -> int:
-    """Return the number of MySQL's error, 0 for what others say."""
-    first = error.orig.args[0] if error.orig is not None and error.orig.args else 0
-    return first if isinstance(first, int) else 0
-
-
 def _is_outage(error: DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
     # An error without a statement comes from opening a connection, unless it is one of COMMIT with a code.
-    no_connection = error.statement is None and getattr(error.orig, "sqlstate", None) is None
-    return error.connection_invalidated or (no_connection and not hasattr(error.orig, "sqlite_errorcode"))
+    if error.statement is not None or hasattr(error.orig, "sqlite_errorcode"):
+        return False
+    return getattr(error.orig, "sqlstate", None) is None or mysql.number_of(error.orig) in mysql.REFUSED
 
 
 def _own_handler(

@@ -12,6 +12,7 @@ from flask_prod.core.errors import ConfigError
 from .settings import DatabaseSettings
 from .silence import limit_silence
 
+_LIBPQ, _PYMYSQL = ("psycopg", "psycopg2"), "pymysql"
 _VERIFYING = ("verify-ca", "verify-full")
 _ANSWER_LATE = 5.0
 """Seconds that a server may answer after its own time limit before the line counts as dead."""
@@ -19,20 +20,32 @@ _ANSWER_LATE = 5.0
 
 def connect_args(url: URL, settings: DatabaseSettings, name: str) -> dict[str, Any]:
     """Return what the driver is given; what the address itself says is left out."""
-    backend = url.get_backend_name()
-    if backend == "postgresql" and url.get_driver_name() in ("psycopg", "psycopg2"):
+    driver = _driver(url)
+    if driver in _LIBPQ:
         given = _postgresql(url, settings, name)
-    elif backend in ("mysql", "mariadb") and url.get_driver_name() == "pymysql":
+    elif driver == _PYMYSQL:
         given = _pymysql(settings, name)
     else:
         given = {}
     return {key: value for key, value in given.items() if key == "options" or key not in url.query}
 
 
+def refuse_unknown_tls(url: URL, settings: DatabaseSettings) -> None:
+    """Raise ConfigError where DATABASE_TLS would have no effect: nobody would see that nothing is encrypted."""
+    if settings.tls is None or url.get_backend_name() == "sqlite":
+        return
+    if _driver(url) not in (*_LIBPQ, _PYMYSQL):
+        raise ConfigError(
+            [
+                f"DATABASE_TLS is known to psycopg and PyMySQL, not to {url.drivername}: say in the address what "
+                "its driver is to do, and leave DATABASE_TLS out."
+            ]
+        )
+
+
 def prepare(engine: Engine, settings: DatabaseSettings) -> None:
     """Limit the time of statements where only a statement can, and that of a server's silence."""
-    if engine.dialect.name == "postgresql":
-        limit_silence(engine)
+    limit_silence(engine)
     if engine.dialect.name not in ("mysql", "mariadb") or not settings.statement_timeout:
         return
     milliseconds = max(1, round(settings.statement_timeout * 1000))
@@ -46,6 +59,11 @@ def prepare(engine: Engine, settings: DatabaseSettings) -> None:
                 cursor.execute(f"SET SESSION max_execution_time = {milliseconds}")
 
     event.listen(engine, "connect", limit)
+
+
+def _driver(url: URL) -> str:
+    """Return the driver's name; empty for a database whose drivers are not ours to know, or that is none."""
+    return url.get_driver_name() if url.get_backend_name() in ("postgresql", "mysql", "mariadb") else ""
 
 
 def _postgresql(url: URL, settings: DatabaseSettings, name: str) -> dict[str, Any]:

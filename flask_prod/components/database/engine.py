@@ -47,6 +47,7 @@ def build_engine(url: URL, settings: DatabaseSettings, name: str, **given: Any) 
     What is *given* goes to `create_engine` and wins over the settings; `connect_args` are added to ours.
     MissingExtra when the driver of PostgreSQL or MySQL is not installed, ConfigError when another one is not.
     """
+    dialects.refuse_unknown_tls(url, settings)
     options = _dialect_options(url, settings, name)
     if options.get("poolclass") is not StaticPool:
         options |= pool_options(settings)

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, event, exc
 from flask_prod.core.ports import NoTracer
 from flask_prod.core.record import current
 
+from .. import mysql
 from .labels import Labeller
 from .slow import Query
 from .spans import Statements, describe
@@ -114,12 +115,14 @@ def kind_of(found: Any) -> str:
     """Return what kind of error a statement, or opening a connection, ended with; a word for metrics."""
     error, raised = found.original_exception, found.sqlalchemy_exception
     state = getattr(error, "sqlstate", None)
-    if state == _QUERY_CANCELED:
+    number = mysql.number_of(error)
+    if state == _QUERY_CANCELED or number in mysql.TOO_LONG:
         return "timeout"
-    if state in _CONFLICTS:
+    if state in _CONFLICTS or number in mysql.CONFLICT:
         return "conflict"
     if found.is_disconnect or found.connection is None:
         return "connection"
     if isinstance(raised, exc.IntegrityError):
         return "integrity"
-    return "locked" if getattr(error, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY else "other"
+    locked = number in mysql.LOCKED or getattr(error, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
+    return "locked" if locked else "other"
