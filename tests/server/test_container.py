@@ -106,7 +106,7 @@ class Contained(Gunicorn):
 
 @pytest.fixture(scope="module")
 def contained() -> Iterator[Contained]:
-    env = {"SECURITY_FORCE_HTTPS": "0", "PYTHONDONTWRITEBYTECODE": "1", "DRAIN_SECONDS": "0.5"}
+    env = {"SECURITY_FORCE_HTTPS": "0", "PYTHONDONTWRITEBYTECODE": "1", "DRAIN_SECONDS": "1.5"}
     with Contained(source=SHOP, config="python:flask_prod.server.gunicorn_conf", env=env) as server:
         yield server
 
@@ -125,14 +125,14 @@ def test_serves(contained: Contained) -> None:
 def test_orphans_are_buried(contained: Contained) -> None:
     """A process whose parent has gone is process 1's, which does not let it become a zombie."""
     assert contained.get("/orphan").text == "left"
-    wait_for(lambda: len(servers.children(contained.first)) == 2, 2, "the orphan")
-    wait_for(lambda: len(servers.children(contained.first)) == 1, 5, "its burial")
+    wait_for(lambda: len(servers.children(contained.first)) == 2, 15, "the orphan")
+    wait_for(lambda: len(servers.children(contained.first)) == 1, 15, "its burial")
 
 
 def test_stops(contained: Contained) -> None:
     """SIGTERM reaches process 1, which drains and ends with 0."""
     os.kill(contained.first, signal.SIGTERM)
-    wait_for(lambda: contained.get("/health/ready").status == 503, 0.5, "the drain")
+    wait_for(lambda: contained.get("/health/ready").status == 503, 1.4, "the drain")
 
     assert contained.wait(10) == 0
 

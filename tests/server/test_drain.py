@@ -73,7 +73,7 @@ def test_second_term_ends_the_drain(gunicorn: StartGunicorn) -> None:
     server = started(gunicorn, "30")
 
     server.term()
-    wait_for(lambda: draining(server), 5, "the drain")
+    wait_for(lambda: draining(server), 15, "the drain")
     began = time.monotonic()
     server.term()
 
@@ -103,10 +103,10 @@ def test_killed_worker_returns_draining(gunicorn: StartGunicorn) -> None:
     """A worker that is born during the drain says so too."""
     server = started(gunicorn, "30")
     server.term()
-    wait_for(lambda: draining(server), 5, "the drain")
+    wait_for(lambda: draining(server), 15, "the drain")
     old = server.worker_pids()
     os.kill(old[0], signal.SIGKILL)
-    wait_for(lambda: len(server.worker_pids()) == 2 and server.worker_pids() != old, 5, "its successor")
+    wait_for(lambda: len(server.worker_pids()) == 2 and server.worker_pids() != old, 15, "its successor")
 
     assert all(draining(server) for _ in range(10))
     server.term()

@@ -151,7 +151,7 @@ def test_server_ends_with_its_supervisor(tmp_path: Path) -> None:
         assert supervisor.stdout is not None
         pid = int(supervisor.stdout.readline())
         supervisor.send_signal(signal.SIGKILL)
-    servers.wait_for(lambda: not servers.alive(pid), 5, "the end of the server")
+    servers.wait_for(lambda: not servers.alive(pid), 15, "the end of the server")
 
     with EmbeddedValkey(tmp_path):  # the lock is free again
         pass

@@ -187,7 +187,7 @@ def test_killed_worker_is_forgotten_and_replaced(shop: Any) -> None:
 
     wait_for(lambda: len(server.worker_pids()) == 2 and first not in server.worker_pids(), 10, "a new worker")
     # The new worker has a gauge of its own as soon as it has imported the application.
-    wait_for(lambda: not sample(server, f'alive{{pid="{first}"'), 5, "the gauge to go")
+    wait_for(lambda: not sample(server, f'alive{{pid="{first}"'), 15, "the gauge to go")
     assert sample(server, f'alive{{pid="{second}"') == [1]
     assert sample(server, "visits_total") == [visits]
     assert second in server.worker_pids()

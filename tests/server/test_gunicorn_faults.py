@@ -42,7 +42,7 @@ def test_service_survives_random_kills(gunicorn: StartGunicorn, tmp_path: Path) 
     assert server.running, server.stderr
     wait_for(lambda: len(server.worker_pids()) == 2 and visit(server), 15, "two serving workers")
     assert answered > 0
-    wait_for(lambda: with_gauges(folder) <= set(server.worker_pids()), 5, "no gauge of a worker that is gone")
+    wait_for(lambda: with_gauges(folder) <= set(server.worker_pids()), 15, "no gauge of a worker that is gone")
     assert sample(server, "visits_total")[0] >= answered
 
 

@@ -128,10 +128,10 @@ def test_rotation_by_signal(gunicorn: StartGunicorn, tmp_path: Path) -> None:
         server.get("/")
     log.rename(moved)
     server.signal(signal.SIGUSR1)
-    wait_for(lambda: not _holders(server, moved), 5, "every worker to let go of the old file")
+    wait_for(lambda: not _holders(server, moved), 15, "every worker to let go of the old file")
     for _ in range(20):
         server.get("/")
-    wait_for(lambda: len(log.read_bytes().splitlines()) >= 20, 5, "twenty lines in the new file")
+    wait_for(lambda: len(log.read_bytes().splitlines()) >= 20, 15, "twenty lines in the new file")
     server.stop()
 
     lines = [json.loads(line) for path in (moved, log) for line in path.read_bytes().splitlines()]

@@ -73,10 +73,10 @@ def test_rotation_follows_readiness_late() -> None:
             codes["/ready"] = 503
             time.sleep(0.3)
             assert one.server_port in rotation.ports
-            wait_for(lambda: rotation.ports == (other.server_port,), 3, "the port to be left out")
+            wait_for(lambda: rotation.ports == (other.server_port,), 15, "the port to be left out")
             assert {rotation.next() for _ in range(4)} == {other.server_port}
             codes["/ready"] = 200
-            wait_for(lambda: len(rotation.ports) == 2, 3, "both ports")
+            wait_for(lambda: len(rotation.ports) == 2, 15, "both ports")
 
 
 def test_status_of_nobody() -> None:

@@ -79,14 +79,14 @@ def serving(source: str, seconds: str) -> Iterator[Plain]:
 @pytest.mark.parametrize("source", [WAITRESS, WSGIREF, FLASK], ids=["waitress", "wsgiref", "flask run"])
 def test_drain(source: str) -> None:
     """After SIGTERM it is not ready, serves on for DRAIN_SECONDS, ends by itself and has closed everything."""
-    with serving(source, "0.8") as server:
+    with serving(source, "1.5") as server:
         began = time.monotonic()
         server.process.send(signal.SIGTERM)
-        wait_for(lambda: server.get("/health/ready") == (503, "draining"), 0.7, "the drain")
+        wait_for(lambda: server.get("/health/ready") == (503, "draining"), 1.4, "the drain")
         assert server.get("/") == (200, "home")
 
         assert server.process.wait(10) == 0
-        assert time.monotonic() - began >= 0.8
+        assert time.monotonic() - began >= 1.5
         assert "prod.process.closed" in server.process.stdout
 
 
@@ -94,7 +94,7 @@ def test_second_term() -> None:
     """A second SIGTERM ends the drain."""
     with serving(WAITRESS, "60") as server:
         server.process.send(signal.SIGTERM)
-        wait_for(lambda: server.get("/health/ready")[0] == 503, 5, "the drain")
+        wait_for(lambda: server.get("/health/ready")[0] == 503, 15, "the drain")
         server.process.send(signal.SIGTERM)
 
         assert server.process.wait(20) == 0

@@ -254,4 +254,4 @@ def test_bound_to_the_supervisor(tmp_path: Path) -> None:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         process.kill()
-    wait_for(lambda: not alive(pid), 5, "the end of the child")
+    wait_for(lambda: not alive(pid), 15, "the end of the child")

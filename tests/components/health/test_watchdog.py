@@ -119,7 +119,7 @@ def test_another_worker(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE) as child:
         beat = tmp_path / f"health-mark.{child.pid}.beat"
         wait_for(beat.exists, 10)
-        assert wait_for(lambda: look(dog), 5) == (child.pid,)
+        assert wait_for(lambda: look(dog), 15) == (child.pid,)
         assert [(event.name, event.fields["pid"]) for event in events] == [("prod.health.stuck", child.pid)]
 
     assert look(dog) == ()
@@ -179,7 +179,7 @@ def test_gunicorn(gunicorn: StartGunicorn, tmp_path: Path) -> None:
         visit_.start()
     try:
         wait_for(lambda: live() == (503, "stuck"), 15, "a worker that says so of the other")
-        wait_for(lambda: '"event":"prod.health.stuck"' in server.stdout, 5, "the line")
+        wait_for(lambda: '"event":"prod.health.stuck"' in server.stdout, 15, "the line")
     finally:
         (tmp_path / "end").touch()
         for visit_ in visits:
