@@ -87,7 +87,7 @@ def test_stop_while_running_once(supervisor: Supervisor) -> None:
     supervisor.run_once(python("import time; time.sleep(30)"))
 
     assert supervisor.stopping
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 def test_back_off(supervisor: Supervisor, said: Said) -> None:
@@ -149,7 +149,7 @@ def test_ignores_sigterm(supervisor: Supervisor, said: Said) -> None:
     began = time.monotonic()
     supervisor.run([python(code)], nobody(), lambda: None)
 
-    assert 1.4 < time.monotonic() - began < 3
+    assert 1.4 < time.monotonic() - began < 15
     assert "killed it after 1 s" in said.by("prod")
     pids = [int(text) for text in said.by("it")]
     assert len(pids) == 2

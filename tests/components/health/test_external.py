@@ -81,7 +81,7 @@ def test_nonsense(scheme: str, answer: bytes) -> None:
     began = time.monotonic()
     with talker(saying(answer)) as port:
         assert status(f"{scheme}://127.0.0.1:{port}") == "fail"
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
 
 
 @pytest.mark.parametrize("scheme", ["http", "tcp", "kafka", "mongodb", "amqp", "smtp", "clickhouse"])
@@ -98,7 +98,7 @@ def test_silence(scheme: str) -> None:
         began = time.monotonic()
         with pytest.raises(OSError, match="timed out"):
             ask(f"{scheme}://127.0.0.1:{server.getsockname()[1]}")
-        assert 0.3 < time.monotonic() - began < 2
+        assert 0.3 < time.monotonic() - began < 10
 
 
 def test_http(http_sink: HttpSink) -> None:

@@ -461,4 +461,4 @@ def test_gunicorn(gunicorn: StartGunicorn, tmp_path: Any) -> None:
     second = gunicorn(source=SHOP, env=env, ready="/health/live")
     began = time.monotonic()
     assert (second.get("/health").status, second.get("/health/live").text) == (503, "alive")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
