@@ -208,7 +208,7 @@ class AppErrors:
 
     def on_event(self, event: Event) -> None:
         """Report a change of state that is an error: with its exception grouped by that, else once per host."""
-        if event.severity not in _SEVERE or self._build is None:
+        if event.severity not in _SEVERE or self._build is None or self._expected.named(event.error):
             return
         report: dict[str, Any] = {
             "message": event.message,
@@ -297,7 +297,10 @@ def _seen(error: BaseException, record: RequestRecord | None) -> bool:
     """Tell whether *error* was reported for this request already, and remember that it is now."""
     if record is None:
         return False
-    if getattr(error, _REPORTED, None) == record.request_id:
+    if getattr(error, _REPORTED, None) == record.request_id or error is record.environ.get(_REPORTED):
         return True
-    setattr(error, _REPORTED, record.request_id)
+    try:
+        setattr(error, _REPORTED, record.request_id)
+    except AttributeError:  # a frozen dataclass
+        record.environ[_REPORTED] = error
     return False

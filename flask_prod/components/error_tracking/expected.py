@@ -24,7 +24,11 @@ class Expected:
         kind = type(error)
         known = self._known.get(kind)
         if known is None:
-            known = self._known[kind] = issubclass(kind, Unavailable | ServiceUnavailable) or any(
-                {base.__name__, f"{base.__module__}.{base.__qualname__}"} & self._names for base in kind.__mro__
-            )
+            known = self._known[kind] = issubclass(kind, Unavailable | ServiceUnavailable) or self.named(error)
         return known
+
+    def named(self, error: BaseException | None) -> bool:
+        """Tell whether ERRORS_EXPECTED names the class of *error*, or one that it is derived from."""
+        return any(
+            {base.__name__, f"{base.__module__}.{base.__qualname__}"} & self._names for base in type(error).__mro__
+        )
