@@ -167,8 +167,12 @@ def _engine(app: Flask) -> Engine:
     contribution = state_of(app).contributions.get("jobs")
     if contribution is None:
         raise NotInstalled("jobs is left out of this application's kit, so there is nothing to work on.")
+    from flask_prod.components.jobs.backend import CLUSTERED
+
     build = getattr(contribution.handle, "build", None)
     engine: Engine = build() if build is not None else contribution.handle
+    if engine.backend.clustered:
+        raise click.ClickException(CLUSTERED)
     if not engine.backend.usable:
         raise click.ClickException(
             "A worker needs a Redis: set REDIS_URL to redis://host:6379/0, or run `flask prod up`; or a database: "

@@ -46,12 +46,17 @@ class Backend:
     @property
     def usable(self) -> bool:
         """True when a dispatch has somewhere to go."""
-        return self.kind != "redis" or bool(self.kit.handle("redis").configured)
+        return self.kind != "redis" or (bool(self.kit.handle("redis").configured) and not self.clustered)
+
+    @property
+    def clustered(self) -> bool:
+        """True when jobs would have to lie in a Redis cluster, whose nodes cannot run RQ's scripts."""
+        return self.kind == "redis" and is_cluster(self.kit.handle("redis"))
 
     def redis(self) -> RedisPort:
         """Return the Redis of the application, or what stands in for it where jobs do without."""
         redis: RedisPort = self.kit.handle("redis")
-        if redis.configured:
+        if redis.configured and (self.kind == "redis" or not is_cluster(redis)):
             return redis
         from .memory import NoServer
 
@@ -136,8 +141,23 @@ class Backend:
         return (Check("outbox", probe, critical=False),)
 
 
-def choose_backend(settings: JobsSettings, kit: Installed) -> Backend:
-    """Return the back end that the settings ask for; ConfigError says why they cannot have it."""
+CLUSTERED = (
+    "Jobs cannot lie in a Redis cluster: RQ's scripts touch keys of several nodes. Give REDIS_URL one server or a "
+    "Sentinel deployment, set JOBS_BACKEND=database and DATABASE_URL, or leave jobs out of this kit."
+)
+"""What is said when jobs are registered and REDIS_URL is a cluster."""
+
+
+def is_cluster(redis: RedisPort) -> bool:
+    """Return whether the application's Redis is a cluster."""
+    return redis.configured and not redis.watchable
+
+
+def choose_backend(settings: JobsSettings, kit: Installed, named: bool) -> Backend:
+    """Return the back end that the settings ask for; ConfigError says why they cannot have it.
+
+    *named* says that jobs are registered already: an application without jobs may have any Redis.
+    """
     redis: RedisPort = kit.handle("redis")
     kind: Kind = "redis"
     if settings.backend != "auto":
@@ -145,7 +165,9 @@ def choose_backend(settings: JobsSettings, kit: Installed) -> Backend:
     elif settings.outbox != "off" and not redis.configured:
         kind = "database"
     backend = Backend(kind, settings, kit)
-    problems = []
+    problems = [CLUSTERED] if named and backend.clustered else []
+    if "," in kit.service.namespace:
+        problems.append("SERVICE_NAME must have no comma: RQ separates the queues of a worker by it.")
     if backend.outboxed and kit.handle("database") is None:
         key = "JOBS_BACKEND=database" if settings.outbox == "off" else f"JOBS_OUTBOX={settings.outbox}"
         problems.append(f"{key} needs the database room: add it to this kit, and set DATABASE_URL.")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from flask import Flask
 
 from flask_prod.core.component import Check, Component, Contribution, Finding, Installed, Periodic
-from flask_prod.core.errors import ConfigError
 from flask_prod.core.later import Later
 from flask_prod.core.ports import RedisPort
 from flask_prod.core.run_dir import Leader, run_dir
 
-from .backend import Backend, choose_backend
+from .backend import CLUSTERED, Backend, choose_backend
 from .cli import jobs_command
 from .commands.outbox import outbox_command
 from .face import JobsFace
@@ -21,6 +21,8 @@ from .tasks.task import Tasks
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+logger = logging.getLogger(__name__)
 
 
 class Jobs(Component[JobsSettings, "Engine | Later"]):
@@ -40,10 +42,8 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
 
     def install(self, app: Flask, settings: JobsSettings, kit: Installed) -> Contribution[Engine | Later]:
         """Build the engine if there are jobs already, else with the first use; nothing connects before."""
-        if "," in kit.service.namespace:
-            raise ConfigError(["SERVICE_NAME must have no comma: RQ separates the queues of a worker by it."])
         redis: RedisPort = kit.handle("redis")
-        backend = choose_backend(settings, kit)
+        backend = choose_backend(settings, kit, bool(self._tasks.by_name))
 
         def build() -> Engine:
             from .engine import Engine
@@ -60,6 +60,8 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
                 engine = later.build()
                 engine.counts.show(engine.tasks)
                 backend.start()
+            elif self._tasks.by_name and backend.clustered:
+                logger.error(CLUSTERED)  # they were registered after init_app, too late to refuse them
 
         leader = Leader(run_dir(kit.service, app.root_path), "jobs-watch")
 
@@ -97,7 +99,9 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
         if not backend.usable:
             if not self._tasks.by_name:
                 return Finding(detail="No job is registered.")
-            return Finding("warn", "Jobs cannot be dispatched without a REDIS_URL.")
+            return Finding(
+                "warn", CLUSTERED if backend.clustered else "Jobs cannot be dispatched without a REDIS_URL."
+            )
 
         from .operations.watch import finding
 

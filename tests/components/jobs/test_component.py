@@ -2,14 +2,20 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 
+import pytest
 from flask import Flask
+from flask.cli import ScriptInfo
 
 from flask_prod import ProdKit
 from flask_prod.core.component import Finding
+from flask_prod.core.errors import ConfigError, Unavailable
+from flask_prod.server.worker import worker as worker_command
 from tests import servers
 from tests.apps import MakeApp
 
+from .outbox.test_outbox import engine_of, kit_with_database, outbox_of
 from .work import add, prod
 
 
@@ -42,6 +48,45 @@ def test_check_without_redis(make_app: MakeApp) -> None:
     """Without a REDIS_URL the check warns where there are jobs, and is content where there are none."""
     assert look(make_app(kit=prod)).status == "warn"
     assert look(make_app(kit=ProdKit(only=("jobs",)))).status == "ok"
+
+
+CLUSTER = "redis+cluster://127.0.0.1:1,127.0.0.1:2"
+
+
+def test_cluster_is_refused_at_start(make_app: MakeApp) -> None:
+    """An application whose jobs would lie in a Redis cluster does not start, and is told what to do."""
+    with pytest.raises(ConfigError, match="JOBS_BACKEND=database"):
+        make_app(kit=prod, REDIS_URL=CLUSTER)
+
+
+def test_cluster_without_jobs(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    """A cluster is fine where no job is registered; one that comes later is told by dispatch, check and worker."""
+    kit = ProdKit(only=("jobs",))
+    app = make_app(kit=kit, REDIS_URL=CLUSTER)
+    assert look(app).status == "ok"
+    late = kit.job(queue="emails")(add.function)
+
+    with app.app_context(), pytest.raises(Unavailable, match="Redis cluster"):
+        late.dispatch(1, 2)
+    assert "Redis cluster" in look(app).detail
+    app.extensions["prod"].contributions["jobs"].start()
+    assert "Redis cluster" in caplog.text
+    worker = app.test_cli_runner().invoke(worker_command, obj=ScriptInfo(create_app=lambda: app))
+    assert (worker.exit_code, "Redis cluster" in worker.output) == (1, True)
+
+
+def test_cluster_beside_the_database(make_app: MakeApp, tmp_path: Path) -> None:
+    """With JOBS_BACKEND=database, jobs need nothing of the cluster that other rooms use."""
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/shop.db", "JOBS_BACKEND": "database"}
+    app = make_app(kit=kit_with_database(), REDIS_URL=CLUSTER, **settings)
+    outbox_of(app).create()
+
+    with app.app_context():
+        add.dispatch(1, 2)
+        taken = engine_of(app).backend.source(engine_of(app), "me", ("default",)).take(("default",), "aa01")
+
+    assert taken is not None
+    assert taken.job.args == [1, 2]
 
 
 def test_check_does_not_hang(make_app: MakeApp, valkey: servers.Valkey) -> None:

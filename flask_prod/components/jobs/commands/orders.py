@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flask_prod.core.errors import Unavailable
+
 if TYPE_CHECKING:
     from flask_prod.core.later import Later
 
@@ -41,12 +43,13 @@ def _of_dead(engine: Engine | Later, guard: Guard, name: str, words: str, done: 
             raise click.UsageError("Name jobs by their ids, or give --all, with --queue if you like.")
         ids = guard(lambda: engine.office.dead_ids(queues)) if everything else job_ids
 
-        def act(job_id: str) -> None:
+        def act(job_id: str) -> str:
+            if everything and engine.office.drop_lost(job_id):
+                return f"{job_id} is gone, and nothing is left of it"
             getattr(engine.office, name)(job_id)
+            return f"{job_id} {done}"
 
-        for job_id in ids:
-            guard(partial(act, job_id))
-            click.echo(f"{job_id} {done}")
+        _each(ids, guard, act)
         if not ids:
             click.echo("No job is dead.")
 
@@ -60,13 +63,27 @@ def _cancel(engine: Engine | Later, guard: Guard) -> click.Command:
         """Let jobs not run; one that runs is stopped within about a second, by the end of its process."""
 
         def act(job_id: str) -> str:
-            return str(engine.office.cancel(job_id))
+            was = engine.office.cancel(job_id)
+            return f"{job_id} {'is being stopped' if was == 'started' else f'is canceled; it was {was}'}"
 
-        for job_id in job_ids:
-            was = guard(partial(act, job_id))
-            click.echo(f"{job_id} {'is being stopped' if was == 'started' else f'is canceled; it was {was}'}")
+        _each(job_ids, guard, act)
 
     return command
+
+
+def _each(job_ids: Sequence[str], guard: Guard, act: Callable[[str], str]) -> None:
+    """Deal with each job; one that refuses is told of, makes the exit code 1, and holds up no other."""
+    refused = 0
+    for job_id in job_ids:
+        try:
+            click.echo(guard(partial(act, job_id)))
+        except click.ClickException as error:
+            if isinstance(error.__cause__, Unavailable):
+                raise
+            error.show()
+            refused += 1
+    if refused:
+        raise click.exceptions.Exit(1)
 
 
 def _of_queues(engine: Engine | Later, guard: Guard, name: str, words: str, done: str) -> click.Command:

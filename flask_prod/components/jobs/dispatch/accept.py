@@ -14,6 +14,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from flask_prod.core.errors import Unavailable
 
+from ..backend import CLUSTERED, is_cluster
 from ..redis_store.scripts import Script
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ class RedisKeeper:
                 f"{name} was not accepted: jobs need a Redis. Set REDIS_URL to redis://host:6379/0, or start "
                 "the application with `flask prod up`, which brings one."
             )
+        if is_cluster(self._redis):
+            raise Unavailable(f"{name} was not accepted. {CLUSTERED}")
 
     def accept(self, orders: Sequence[Order]) -> list[Answer]:
         """Keep each job by one script, all of them in one round trip."""

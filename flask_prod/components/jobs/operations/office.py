@@ -197,6 +197,14 @@ class Office:
         if self._run(DELETE, keys, (job.id,)) != "done":
             raise CannotBeDone(f"Job {job_id!r} runs; cancel it before it is deleted.")
 
+    def drop_lost(self, job_id: str) -> bool:
+        """Forget a dead job whose record is not there any more, as after an eviction; false when it is there."""
+        if self._engine.redis.ask("EXISTS", self._engine.job_class.key_for(job_id)):
+            return False
+        for queue in self.named(()):
+            self._engine.redis.ask("ZREM", self._key("dead", queue), job_id)
+        return True
+
     def cancel(self, job_id: str) -> str:
         """Let a job not run, or ask its worker to stop it; return what it was."""
         job = self.get(job_id)

@@ -162,6 +162,23 @@ def test_dead(app: Flask, engine: Engine, run: Run) -> None:
     assert run("requeue", "--all").output == "No job is dead.\n"
 
 
+def test_dead_that_is_gone_holds_up_no_other(app: Flask, engine: Engine, run: Run) -> None:
+    """A dead job whose record was evicted is forgotten by --all; one that refuses lets the others go on."""
+    gone, dead, waiting, other = (plain.dispatch().id for _ in range(4))
+    bury(engine, gone, dead, other)
+    engine.redis.client("jobs").delete(engine.job_class.key_for(gone))
+
+    named = run("requeue", waiting, dead)
+    assert (named.exit_code, f"{dead} runs again" in named.output) == (1, True)
+    everything = run("requeue", "--all")
+    assert everything.exit_code == 0
+    assert set(everything.output.splitlines()) == {
+        f"{gone} is gone, and nothing is left of it",
+        f"{other} runs again",
+    }
+    assert run("requeue", "--all").output == "No job is dead.\n"
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
