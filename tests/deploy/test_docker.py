@@ -125,7 +125,7 @@ class TestWhatIsRendered:
         assert "COPY --from=build /app/sample_app/ ./sample_app/" in text
         assert "CONFIG_DIR=/app/sample_app/config" in text
         assert sorted(path.name for path in (rendered / "docker/bin").iterdir()) == [
-            "healthy", "migrate", "web", "worker",
+            "backup", "healthy", "migrate", "web", "worker",
         ]  # fmt: skip
         assert '"flask", "prepare"' in (rendered / "docker/bin/migrate").read_text()
 
@@ -143,7 +143,7 @@ class TestWhatIsRendered:
             bakery / "deploy/docker/bin/web"
         ).read_text()  # fmt: skip
 
-    @pytest.mark.parametrize("name", ["healthy", "migrate", "web", "worker"])
+    @pytest.mark.parametrize("name", ["backup", "healthy", "migrate", "web", "worker"])
     def test_entry_points_compile(self, rendered: Path, name: str) -> None:
         """What is rendered is Python that can be run, and executable."""
         path = rendered / "docker/bin" / name

@@ -16,6 +16,8 @@ from flask_prod.deploy.burst import Limits, Outcome, told
 from flask_prod.deploy.caller import BadAddress, Caller
 from flask_prod.deploy.checked import Failed
 from flask_prod.deploy.recovery import Options, measured, span
+from tests.deploy.conftest import render
+from tests.deploy.test_systemd import BARE
 from tests.deploy.tools import program, run
 
 STAND_IN = """#!/bin/sh
@@ -88,11 +90,16 @@ def stage(scripts: Path, tmp_path: Path) -> Stage:
 
 
 @pytest.mark.deploy
-def test_shellcheck(scripts: Path, rendered: Path, pytestconfig: pytest.Config) -> None:
-    """shellcheck has nothing to say, and every script can be executed."""
+def test_shellcheck(scripts: Path, rendered: Path, pytestconfig: pytest.Config, tmp_path: Path) -> None:
+    """shellcheck has nothing to say of the shop's, nor of those of a small application; all can be executed."""
     found = sorted(scripts.glob("*.sh"))
 
-    done = run(program("shellcheck", pytestconfig), *found, rendered / "systemd" / "shop-flask")
+    (tmp_path / "notes.py").write_text(BARE)
+    render("scripts", to=tmp_path / "deploy", app="notes", cwd=tmp_path)
+    small = sorted((tmp_path / "deploy" / "scripts").glob("*.sh"))
+    assert len(small) < len(found)
+
+    done = run(program("shellcheck", pytestconfig), *found, *small, rendered / "systemd" / "shop-flask")
 
     assert done.returncode == 0, done.stdout
     assert all(os.access(path, os.X_OK) for path in found)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts one image into one environment of the cluster: settings, migrations, then everything else. Ends with 0 when all of
+# Puts one image into one environment of the cluster: settings, [= "migrations, " if plan.prepare =]then everything else. Ends with 0 when all of
 # it serves, and with 1 when a migration, a rollout or an analysis has failed; nothing is rolled back here.
 #
 #   [= plan.folder =]/scripts/release-kubernetes.sh staging [= plan.image =]@sha256:...
@@ -31,8 +31,8 @@ all=$release/all.yaml
 kubectl kustomize "$release" > "$all"
 namespace=$(sed -n 's/^  namespace: //p' "$all" | sort -u | head -n 1)
 of="--namespace=$namespace"
-
 [% if plan.prepare %]
+
 # First what a migration needs and nothing that serves: settings, accounts, network. A Job cannot be changed: it is new.
 echo "Migrating $namespace with $image"
 kubectl delete "$of" job [= plan.name =]-migrate --ignore-not-found --wait

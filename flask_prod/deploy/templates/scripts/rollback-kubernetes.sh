@@ -13,10 +13,17 @@ set -eu
 [ $# -eq 1 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 of="--namespace=$1" serving=app.kubernetes.io/name=[= plan.name =],app.kubernetes.io/component=web
 
+[% if plan.prepare %]
 kind=deployment revision=deployment\\.kubernetes\\.io/revision
 if kubectl get "$of" rollout [= plan.name =]-web >/dev/null 2>&1; then
   kind=rollout revision=rollout\\.argoproj\\.io/revision
 fi
+[% else %]
+kind=deployment
+if kubectl get "$of" rollout [= plan.name =]-web >/dev/null 2>&1; then
+  kind=rollout
+fi
+[% endif %]
 
 [% if plan.prepare %]
 # The image that served before: of the last revision but one.
