@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import debian
-from tests.deploy.test_systemd import SECRET, ask
+from tests.deploy.test_systemd_run import ask
 from tests.deploy.tools import run
 from tests.servers import Gunicorn, wait_for
 
@@ -31,7 +31,7 @@ def test_rotation(rendered: Path, tmp_path: Path, pytestconfig: pytest.Config) -
         "RATE_LIMIT_ENABLED": "0",
     }
     env |= {
-        "SECRET_KEY": SECRET,
+        "SECRET_KEY": "0123456789abcdef" * 4,
         "RUN_DIR": str(tmp_path / "run"),
         "ENV_FILE": os.devnull,
         "SECRETS_DIR": os.devnull,
