@@ -75,10 +75,6 @@ def run(gunicorn: StartGunicorn) -> Run:
 
     def measure(dsn: str) -> tuple[Figures, Figures]:
         servers = [start(gunicorn, address) for address in ("", dsn)]
-        for server in servers:
-            wait_for(lambda server=server: len(server.worker_pids()) == WORKERS, 10, "both workers")
-            for order in range(10 * WORKERS):  # what is made once is no matter of the fault
-                server.get(f"/boom/{order}")
         before = [memory(server) for server in servers]
         visits = fail(servers)
         grown = [memory(server) - was for server, was in zip(servers, before, strict=True)]
@@ -93,11 +89,15 @@ def run(gunicorn: StartGunicorn) -> Run:
 
 
 def start(gunicorn: StartGunicorn, dsn: str) -> Gunicorn:
-    """Start a shop with this SENTRY_DSN."""
-    return gunicorn(
+    """Start a shop with this SENTRY_DSN, and let both workers make what is made once."""
+    server = gunicorn(
         "app:app", source=SHOP, config="python:flask_prod.server.gunicorn_conf",
         env={**ENVIRON, "SENTRY_DSN": dsn}, ready="/health/live",
     )  # fmt: skip
+    wait_for(lambda: len(server.worker_pids()) == WORKERS, 10, "both workers")
+    for order in range(10 * WORKERS):
+        server.get(f"/boom/{order}")
+    return server
 
 
 def fail(servers: Sequence[Gunicorn]) -> list[list[Visit]]:
