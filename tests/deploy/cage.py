@@ -54,7 +54,16 @@ def _write_only(folders: Sequence[str]) -> None:
     subprocess.run(run, check=True)
     for folder in folders:
         subprocess.run(["mount", "--bind", folder, folder], check=True)
-    subprocess.run(["mount", "-o", "remount,bind,ro", "/"], check=True)
+    for point in _mounted():  # /tmp is a mount of its own on many machines
+        if point not in folders:
+            subprocess.run(["mount", "-o", "remount,bind,ro", point], check=point == "/", capture_output=True)
+
+
+def _mounted() -> list[str]:
+    """Return where file systems are mounted, without those of the kernel."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as lines:
+        points = dict.fromkeys(line.split()[4] for line in lines)
+    return [point for point in points if not point.startswith(("/proc", "/sys", "/dev"))]
 
 
 def _filter(numbers: Sequence[int]) -> None:

@@ -40,7 +40,7 @@ STACK = "io.podman.compose.project"
 STAND_IN = "localhost/flask-prod-tests/python:1"
 """The tag of the base; another number when standin.py makes something else of the same packages."""
 
-PACKAGES = {"podman": "podman", "runc": "runc", "buildah": "buildah"}
+PACKAGES = {"podman": "podman", "runc": "runc", "buildah": "buildah", "iptables": "iptables"}
 BESIDE = ("netavark", "aardvark-dns", "catatonit")
 LONGEST = 300
 """Seconds after which a container ends whoever has forgotten it."""
