@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 from time import monotonic
 
 import click
 
 from .engine import AppAlerts
+from .sender import quiet_thread
 
 _SECONDS = 15.0
 
@@ -46,7 +47,7 @@ def _try_all(alerts: AppAlerts) -> dict[str, str]:
         found[shown] = alerts.sender.channels[number].try_once(message)
 
     threads = [
-        threading.Thread(target=attempt, args=(channel.shown, number), daemon=True)
+        quiet_thread(partial(attempt, channel.shown, number))
         for number, channel in enumerate(alerts.sender.channels)
     ]
     for thread in threads:

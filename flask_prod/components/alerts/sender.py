@@ -22,7 +22,8 @@ _WAITING = 20
 _PAUSES = (2.0, 10.0, 60.0)
 """Seconds before each new attempt at a message that could not be sent."""
 
-_LIBRARY_LOG = "apprise"
+_TALKATIVE = ("apprise", "urllib3.connectionpool", "urllib3.util.retry")
+"""Loggers that name addresses: apprise those it cannot read, urllib3 at DEBUG the path, Slack's token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Channel:
             if self._stopping.is_set():
                 return
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=_thread_name(), daemon=True)
+                self._thread = quiet_thread(self._run)
                 self._thread.start()
         try:
             self._waiting.put_nowait(message)
@@ -155,7 +156,7 @@ class Sender:
 
 
 class Quiet(logging.Filter):
-    """Keeps the library's own lines of our threads out of the log: they name addresses, and we say what failed."""
+    """Keeps the libraries' own lines of our threads out of the log: they name addresses."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Tell whether *record* comes from somewhere else."""
@@ -164,9 +165,20 @@ class Quiet(logging.Filter):
 
 def hush() -> Callable[[], None]:
     """Put the filter in place; return what takes it away."""
-    library, quiet = logging.getLogger(_LIBRARY_LOG), Quiet()
-    library.addFilter(quiet)
-    return lambda: library.removeFilter(quiet)
+    quiet = Quiet()
+    for name in _TALKATIVE:
+        logging.getLogger(name).addFilter(quiet)
+
+    def speak() -> None:
+        for name in _TALKATIVE:
+            logging.getLogger(name).removeFilter(quiet)
+
+    return speak
+
+
+def quiet_thread(call: Callable[[], None]) -> threading.Thread:
+    """Return a thread that sends, of which `hush` keeps the libraries' lines out of the log."""
+    return threading.Thread(target=call, name=_thread_name(), daemon=True)
 
 
 def _thread_name() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -172,6 +173,23 @@ def test_command(make_app: MakeApp, http_sink: HttpSink) -> None:
     assert [line.partition(": ")[2] for line in lines] == ["sent", "the channel did not take it"]
     assert "hunter2" not in result.output
     assert messages(http_sink)[0]["title"] == "[shop test] Test"
+
+
+def test_addresses_stay_out_of_the_log(
+    make_app: MakeApp, http_sink: HttpSink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the level DEBUG too the libraries' lines are left out: a path such as Slack's is a token."""
+    caplog.set_level(logging.DEBUG)
+    app = make_app(
+        only=("alerts",), ALERTS_CHANNELS=f"json://127.0.0.1:{http_sink.port}/canary/path,nonsense://canary/path"
+    )
+    command = app.extensions["prod"].contributions["alerts"].commands[0]
+
+    result = app.test_cli_runner().invoke(command, ["test"])
+
+    assert http_sink.requests[0].path.startswith("/canary/path")
+    assert result.exit_code == 1
+    assert "canary" not in result.output + caplog.text
 
 
 def test_command_without_channels(make_app: MakeApp) -> None:
