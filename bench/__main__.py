@@ -33,7 +33,7 @@ from bench.measure import (
 from bench.pages import page_instructions, page_times
 from bench.queries import query_instructions, query_times, told
 from bench.rooms import write_costs
-from bench.routing import routing_instructions, routing_times
+from bench.routing import chosen, routing_instructions, routing_times
 from bench.sink import Sink
 from bench.throughput import throughput
 from flask_prod.server.embedded import EmbeddedValkey
@@ -65,6 +65,9 @@ _BESIDE = {
     "health.live": (probe_instructions, probe_times),
     "query.routing": (routing_instructions, routing_times),
 }
+
+_WORDS = {"query.routing": chosen}
+"""What the times of one of them are worth in words."""
 
 FLOOR = Path(__file__).parent / "floor.json"
 PLAY = 1.05
@@ -167,7 +170,9 @@ def _rows(surround: _Surroundings, beginnings: tuple[str, ...]) -> Iterator[Row]
         if name.startswith(beginnings):
             environ = surround.memory()
             yield _counted(name, count(environ))
-            yield _row(f"{name}.time", take(environ), "us")
+            taken = take(environ)
+            words = _WORDS.get(name)
+            yield _row(f"{name}.time", taken, "us") | ({"note": words(taken)} if words is not None else {})
     yield from _hits(surround, beginnings)
     if "jobs".startswith(tuple(name[:4] for name in beginnings)):
         yield from jobs()

@@ -63,6 +63,11 @@ def routing_times(environ: Callable[[], dict[str, str]]) -> Figures:
     return {name: taken[app] / ASKED for name, app in NAMES.items()}
 
 
+def chosen(figures: Figures) -> str:
+    """Return the sentence about what the choice costs."""
+    return f"choosing a server costs a read {figures['kit'] - figures['bare']:.1f} us; {MOST:g} us may be"
+
+
 def _route(app: Flask, prod: ProdKit, sessions: Callable[[], Session] | None) -> None:
     @app.get("/api/items/<int:number>")
     @prod.db.replica
