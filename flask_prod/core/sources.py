@@ -162,13 +162,22 @@ def parse_dotenv(text: str) -> dict[str, str]:
 
 
 def read_secret_files(sources: list[Source]) -> dict[str, str]:
-    """Return what NAME_FILE variables point to, and the files of the secrets directory by their names."""
+    """Return what NAME_FILE variables point to, and the files of the secrets directory by their names.
+
+    A file there that is no text, or is not ours to read, becomes a NAME_FILE that gives nothing: whoever needs
+    NAME reports it, and nobody else. Keystores and certificates of other software lie there as well.
+    """
     folder = next((str(s.values["SECRETS_DIR"]) for s in sources if s.values.get("SECRETS_DIR")), SECRETS_DIR)
     values = {}
     if os.path.isdir(folder):
         for path in _inside(folder):
-            if path.is_file() and not path.name.startswith(".") and os.access(path, os.R_OK):
-                values[path.name.upper()] = _text(path).rstrip("\r\n")
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            name, found = path.name.upper(), _content(path)
+            if found is not None:
+                values[name] = found
+            elif f"{name}_FILE" not in _NOT_A_SECRET:
+                values[f"{name}_FILE"] = str(path)
     for source in reversed(sources):
         for name, path in source.values.items():
             if name.endswith("_FILE") and name not in _NOT_A_SECRET and isinstance(path, str) and path:
@@ -228,11 +237,18 @@ _NOT_A_SECRET = frozenset({"ENV_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"})
 
 
 def _secret(name: str, path: Path) -> dict[str, str]:
-    # Other software has variables that end in _FILE too (SSL_CERT_FILE): one that points nowhere is reported
-    # only if a section asks for its value, as a missing setting would be.
-    if not path.is_file():
-        return {}
-    return {name.removesuffix("_FILE"): _text(path).rstrip("\r\n")}
+    # Other software has variables that end in _FILE too (SSL_CERT_FILE): one that points nowhere, or to what is no
+    # text, is reported only if a section asks for its value, as a missing setting would be.
+    found = _content(path) if path.is_file() else None
+    return {} if found is None else {name.removesuffix("_FILE"): found}
+
+
+def _content(path: Path) -> str | None:
+    """Return the text of a secret's file without its line end; None where it cannot be had."""
+    try:
+        return path.read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _chain(name: str, folders: list[Path]) -> tuple[list[Source], list[str]]:

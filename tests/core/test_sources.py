@@ -1,14 +1,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.registry import BUILT_IN, load_component
-from flask_prod.core.settings import Section, ServiceSettings, key_names, read_settings
-from flask_prod.core.sources import find_sources, parse_dotenv
+from flask_prod.core.settings import Section, ServiceSettings, Source, key_names, read_settings
+from flask_prod.core.sources import find_sources, parse_dotenv, read_secret_files
+from flask_prod.core.values import Secret
+
+
+class Scrape(Section, frozen=True, kw_only=True):
+    """A section with a secret."""
+
+    prefix: ClassVar[str] = "METRICS_"
+
+    token: Secret = Secret("")
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +66,36 @@ def test_secret_by_name_file(folder: Path) -> None:
     (folder / "token").write_text("s3cret\n")
 
     assert value("METRICS_TOKEN", METRICS_TOKEN_FILE=str(folder / "token")) == "s3cret"
+
+
+def test_files_of_others(folder: Path) -> None:
+    """A file that is no text keeps nobody from starting; the setting that should be in it says so."""
+    (folder / "keystore").write_bytes(b"\xff\xfe\x00")
+    (folder / "TLS_CERT").write_bytes(b"\xff\xfe\x00")
+    (folder / "METRICS_TOKEN").write_bytes(b"\xff\xfe\x00")
+    lying = str(folder / "METRICS_TOKEN")
+    places = {"SECRETS_DIR": str(folder), "OTHER_KEYSTORE_FILE": str(folder / "keystore")}
+
+    assert value("METRICS_TOKEN", **places) is None
+    assert value("TLS_CERT_FILE", **places) is None
+    for named in (places, {"METRICS_TOKEN_FILE": lying}):
+        with pytest.raises(ConfigError, match=r"METRICS_TOKEN_FILE names .*METRICS_TOKEN, which cannot be read"):
+            read_settings([Scrape], find_sources({}, folder, named))
+
+
+def test_secret_of_another_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret's file that is not ours to read is named, not taken for one that is missing; acted, as below."""
+    (folder / "METRICS_TOKEN").write_text("s3cret")
+
+    def refuse(path: Path, **_: Any) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+
+    files = Source("secret file", read_secret_files([Source("environment", {"SECRETS_DIR": str(folder)})]))
+
+    with pytest.raises(ConfigError, match="METRICS_TOKEN, which cannot be read"):
+        read_settings([Scrape], [files])
 
 
 def test_secrets_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import stat
 from collections import Counter
@@ -219,6 +220,17 @@ def endless_tokens(subject: Subject) -> Evidences:
             yield Evidence(f"{key} is false", key)
 
 
+@rule(
+    "P111", WARNING, "The folder of secrets is not there",
+    remedy="Mount it, or take SECRETS_DIR away; without it files in /run/secrets are read.",
+)  # fmt: skip
+def no_folder(subject: Subject) -> Evidences:
+    """What lies there is not read, and nobody says so: a setting without its secret falls back to its default."""
+    named = subject.environ.get("SECRETS_DIR") or str(subject.config("SECRETS_DIR") or "")
+    if named and named != os.devnull and not (subject.folder / named).is_dir():
+        yield Evidence(f"SECRETS_DIR names {named}, which is no folder", "SECRETS_DIR", Path(named))
+
+
 def _single(subject: Subject) -> Iterator[tuple[str, str]]:
     """Yield each secret; of a setting that may hold two, each of them. A password of a server is P104's."""
     for key, text in subject.secrets.items():
@@ -272,4 +284,5 @@ def _signers(subject: Subject) -> Iterator[str]:
 
 RULES = (
     missing_key, known, weak, known_password, shared, fallbacks, in_profile, readable, committed, endless_tokens,
+    no_folder,
 )  # fmt: skip

@@ -119,7 +119,18 @@ def sentry_debug(subject: Subject) -> Evidences:
         yield Evidence("SENTRY_DEBUG is on", "SENTRY_DEBUG")
 
 
+@rule(
+    "P711", INFO, "Every program of the private network may read the metrics",
+    remedy="flask prod secret generate METRICS_TOKEN; give it to Prometheus: authorization.credentials_file.",
+)  # fmt: skip
+def open_metrics(subject: Subject) -> Evidences:
+    """They tell routes, traffic and errors; a proxy in front that passes connections on, without X-Forwarded-For,
+    makes strangers direct peers."""
+    if subject.get("METRICS_ENABLED") and not subject.get("METRICS_TOKEN"):
+        yield Evidence("METRICS_TOKEN is empty", "METRICS_TOKEN")
+
+
 RULES = (
     debug_log, console, no_reports, no_collector, console_spans, all_traced, trusts_parent, no_metrics, echo,
-    sentry_debug,
+    sentry_debug, open_metrics,
 )  # fmt: skip
