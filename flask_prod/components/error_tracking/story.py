@@ -63,7 +63,7 @@ def describe(record: RequestRecord, span_id: str = "") -> dict[str, Any]:
     }
     if record.method != "JOB":
         described.update(_request(record))
-    if record.status:
+    if record.status or record.outcome == "crashed":
         described["tags"].update(status=str(record.status), outcome=record.outcome)
     if record.user_id is not None:
         described["user"] = {"id": record.user_id}

@@ -79,6 +79,23 @@ def test_answer_that_breaks_at_its_end(
     assert event["exception"]["values"][-1]["type"] == type(error).__name__
 
 
+def test_worker_that_is_ended(make_app: MakeApp, http_sink: HttpSink, sent: Sent) -> None:
+    """A request that gunicorn's time limit ends, before it has answered, arrives with what it was doing."""
+    app = make_app(only=ONLY, SENTRY_DSN=http_sink.dsn)
+
+    @app.get("/slow")
+    def slow() -> str:
+        raise SystemExit(1)
+
+    with pytest.raises(SystemExit):
+        app.test_client().get("/slow")
+    close(app)
+
+    (event,) = sent(1)
+    assert (event["tags"]["status"], event["tags"]["outcome"]) == ("0", "crashed")
+    assert event["exception"]["values"][-1]["stacktrace"]["frames"][-1]["function"] == "slow"
+
+
 def test_expected_error_of_a_job(make_app: MakeApp, http_sink: HttpSink) -> None:
     """A job that fails for the last time by an error of ERRORS_EXPECTED is no news either."""
     app = make_app(only=ONLY, SENTRY_DSN=http_sink.dsn, ERRORS_EXPECTED=["OutOfStock"])
