@@ -63,6 +63,8 @@ def describe(record: RequestRecord, span_id: str = "") -> dict[str, Any]:
     }
     if record.method != "JOB":
         described.update(_request(record))
+    elif record.extra and "job" in record.extra:
+        described["transaction"] = str(record.extra["job"])
     if record.status or record.outcome == "crashed":
         described["tags"].update(status=str(record.status), outcome=record.outcome)
     if record.user_id is not None:

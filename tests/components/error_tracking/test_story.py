@@ -358,6 +358,7 @@ def test_events_of_jobs(shop: Flask, sent: Sent) -> None:
     assert event["exception"]["values"][-1]["stacktrace"]["frames"][-1]["function"] == "fail"
     assert (event["tags"]["request_id"], event["tags"]["trace_id"]) == ("e" * 32, TRACE)
     assert event["extra"] == {"job": "mail", "queue": "high"}
+    assert event["transaction"] == "mail"
     assert "request" not in event
 
 
