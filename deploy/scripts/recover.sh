@@ -4,7 +4,7 @@
 #
 #   deploy/scripts/recover.sh [OPTION of `flask prod deploy recover`]...
 #
-# deploy/scripts/drill.sh rehearses it; docs/deploy/drills.md tells what comes back and what does not.
+# deploy/scripts/drill.sh rehearses it; flask-prod's docs/deploy/drills.md tells what comes back and what does not.
 set -eu
 
 app='sample_app'

@@ -22,6 +22,7 @@ from flask_prod.review import Subject, review
 from flask_prod.review.rules import RULES, sums
 
 from .checked import Check, Doubtful, Failed, Result, Skipped, run
+from .migrated import migrations_of
 
 _SHOWN = 5
 _LOOKERS = {
@@ -82,13 +83,11 @@ class Readiness:
 
     def migrations(self) -> str:
         """What is pending is known, and destroys nothing."""
-        room = self.state.contributions.get("migrations")
-        if room is None:
-            raise Skipped("the application has no migrations")
+        migrations = migrations_of(self.state)
         try:
-            plan = room.handle.plan()
+            plan = migrations.plan()
         except ProdKitError as error:
-            raise Failed(f"this code does not know the database as it is: {error}") from error
+            raise _ahead(migrations, error) from error
         if plan.dangers:
             raise Doubtful(f"{len(plan.steps)} pending, and data is lost: {'; '.join(plan.dangers[:_SHOWN])}")
         return f"{len(plan.steps)} pending: {', '.join(plan.steps[:_SHOWN])}" if plan.steps else "none is pending"
@@ -152,6 +151,19 @@ class Readiness:
         room = self.state.contributions.get("backups")
         url = "" if room is None else str(room.handle.settings.url)
         return [] if not url or url.startswith("s3://") else [Path(url.removeprefix("file://"))]
+
+
+def _ahead(migrations: Any, error: ProdKitError) -> Failed | Doubtful:
+    """Return what it means that this code cannot tell what is pending: after a rollback the database is ahead."""
+    from flask_prod.components.migrations.older import obstacles
+
+    try:
+        found = obstacles(migrations)
+    except ProdKitError:
+        found = [str(error)]
+    if found:
+        return Failed(f"this code does not know the database as it is: {found[0]}")
+    return Doubtful("a later release has migrated the database; this one can serve with it")
 
 
 def _check(health: Mapping[str, Any] | None, name: str) -> str:

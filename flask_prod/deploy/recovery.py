@@ -19,6 +19,7 @@ from flask_prod.core.errors import NotInstalled
 from flask_prod.core.kit import KitState
 
 from .checked import FAIL, Doubtful, Failed, Result, Skipped, run
+from .migrated import migrations_of
 
 RTO = 180.0
 """Seconds that a recovery may take, from its start to a database that serves."""
@@ -127,10 +128,7 @@ class Recovery:
 
     def migrations(self) -> str:
         """The database is what this release needs."""
-        room = self.state.contributions.get("migrations")
-        if room is None:
-            raise Skipped("the application has no migrations")
-        done = room.handle.upgrade()
+        done = migrations_of(self.state).upgrade()
         return f"applied {', '.join(done)}" if done else "none was pending"
 
     def outbox(self) -> str:

@@ -123,21 +123,26 @@ def test_ready_asks_for_image_and_signature(
 
 @pytest.mark.deploy
 def test_database_that_is_ahead(tmp_path: Path) -> None:
-    """What the rollback scripts ask is answered with no, and `ready` fails, when a newer release has migrated."""
+    """A newer release has migrated: worth a word, and a failure where this one could not serve any more."""
     url = f"sqlite:///{tmp_path / 'shop.db'}"
     prepare(url, tmp_path)
     app = create_app({**ENVIRONMENT, "DATABASE_URL": url, "DATA_DIR": str(tmp_path)})
     info = ScriptInfo(create_app=lambda: app)
     try:
-        before = CliRunner().invoke(prod, ["db", "check"], obj=info)
+        before = CliRunner().invoke(prod, ["db", "fits"], obj=info)
         with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
             database.execute("UPDATE alembic_version SET version_num = '0009'")
             database.commit()
-        after = CliRunner().invoke(prod, ["db", "check"], obj=info)
+        ahead = Ready(app).found()["migrations"]
+        with closing(sqlite3.connect(tmp_path / "shop.db")) as database:
+            database.execute("ALTER TABLE products RENAME COLUMN name TO title")
+            database.commit()
+        after = CliRunner().invoke(prod, ["db", "fits"], obj=info)
         found = Ready(app).found()["migrations"]
     finally:
         state_of(app).lifecycle.close()
 
     assert (before.exit_code, after.exit_code) == (0, 1)
+    assert ahead == ("warn", "a later release has migrated the database; this one can serve with it")
     assert found[0] == "fail"
     assert "this code does not know the database as it is" in found[1]

@@ -36,7 +36,9 @@ def saved(make_app: MakeApp, tmp_path: Path) -> Flask:
         database.execute("INSERT INTO orders VALUES (1), (2)")
         database.commit()
     app = make_app(
-        only=("health", "backups"), DATABASE_URL=f"sqlite:///{path}", BACKUP_URL=str(tmp_path / "backups")
+        only=("health", "backups", "migrations"),
+        DATABASE_URL=f"sqlite:///{path}",
+        BACKUP_URL=str(tmp_path / "backups"),
     )
     state_of(app).contributions["backups"].handle.run()
     with app.app_context():

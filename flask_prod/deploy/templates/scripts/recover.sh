@@ -6,7 +6,7 @@
 #
 #   [= plan.folder =]/scripts/recover.sh [OPTION of `flask prod deploy recover`]...
 #
-# [= plan.folder =]/scripts/drill.sh rehearses it; docs/deploy/drills.md tells what comes back and what does not.
+# [= plan.folder =]/scripts/drill.sh rehearses it; flask-prod's docs/deploy/drills.md tells what comes back and what does not.
 set -eu
 
 app=[= shell.word(plan.flask_app) =]
