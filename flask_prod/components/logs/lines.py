@@ -114,6 +114,8 @@ Line: TypeAlias = RequestLine | LogLine
 Format: TypeAlias = Callable[[Line], bytes]
 
 _encode = msgspec.json.Encoder().encode
+_WITH_ID = frozenset({"warning", "error", "critical"})
+"""Levels whose lines carry the request's id in the console form too: an error page shows it."""
 
 
 def as_json(line: Line) -> bytes:
@@ -140,6 +142,8 @@ def as_console(line: Line) -> bytes:
     """Return *line* for people: one line, and below it an error's stack, indented, if there is one."""
     moment = line.timestamp.strftime("%H:%M:%S.%f")[:-3]
     words = _request_words(line) if isinstance(line, RequestLine) else _log_words(line)
+    if line.request_id and line.level in _WITH_ID:
+        words = (*words, f"request_id={line.request_id}")
     text = " ".join((moment, f"{line.level.upper():<8}", *(printable(word) for word in words if word)))
     if isinstance(line, LogLine) and line.stack:
         text += "".join(f"\n    | {printable(row)}" for row in line.stack.rstrip().splitlines())

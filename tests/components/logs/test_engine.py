@@ -154,18 +154,19 @@ def test_secrets_of_variables(shop: Flask, lines: Lines, log_file: Path) -> None
 
 
 def test_console(make_app: MakeApp, log_file: Path) -> None:
-    """The console form is one readable line; a stack follows indented."""
+    """The console form is one readable line, of an error with the id of its page; a stack follows indented."""
     app = make_app(only=("logs",), LOG_OUTPUT=str(log_file), LOG_LEVEL="INFO", LOG_FORMAT="console",
                    PROPAGATE_EXCEPTIONS=False)  # fmt: skip
     app.add_url_rule("/boom", "boom", boom)
     hostile = "/none\x1b[31m\u2028\nx".encode().decode("latin-1")
     app.test_client().open("/", environ_overrides={"PATH_INFO": hostile}).close()
-    app.test_client().get("/boom").close()
+    failed = app.test_client().get("/boom")
 
     rows = log_file.read_text().splitlines()
     assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} INFO     GET /none\\x1b\[31m\\u2028\\nx 404 \S+ms \d+B", rows[0])
     assert all(row.startswith("    | ") for row in rows[2:-1])
     assert rows[-1].split(" ")[1] == "ERROR"
+    assert all(row.endswith(f" request_id={failed.headers['X-Request-ID']}") for row in (rows[1], rows[-1]))
 
 
 def test_one_event_is_one_line(shop: Flask, lines: Lines, log_file: Path) -> None:
