@@ -12,7 +12,7 @@ from flask_prod.core.errors import ConfigError, MissingExtra, NotInstalled
 from .settings import JobsSettings
 
 if TYPE_CHECKING:
-    from flask_prod.core.ports import RedisPort
+    from flask_prod.core.ports import GaugePort, RedisPort
 
     from .delivery.source import Source
     from .dispatch.accept import Keeper
@@ -37,11 +37,6 @@ class Backend:
     def outboxed(self) -> bool:
         """True when there is a table."""
         return self.kind == "database" or (self.kind == "redis" and self.settings.outbox != "off")
-
-    @property
-    def place(self) -> str:
-        """Say where jobs lie."""
-        return "the database" if self.kind == "database" else "the memory of this process"
 
     @property
     def usable(self) -> bool:
@@ -87,15 +82,18 @@ class Backend:
         from .outbox.keeper import OutboxKeeper
         from .outbox.relay import Relay
 
-        meter = self.kit.meter
-        gauges = (
-            meter.gauge("flask_prod_jobs_outbox_depth", "Jobs that wait in the outbox."),
-            meter.gauge("flask_prod_jobs_outbox_age_seconds", "Seconds that the oldest of them has waited."),
-        )
-        self.relay = Relay(engine, outbox, inner, gauges)
+        self.relay = Relay(engine, outbox, inner, self.gauges())
         keeper = OutboxKeeper(outbox, inner, self.settings.outbox)
         keeper.wake = self.relay.wake
         return keeper
+
+    def gauges(self) -> tuple[GaugePort, GaugePort]:
+        """Return the metrics of the table: its depth, and the age of the oldest job in it."""
+        meter = self.kit.meter
+        return (
+            meter.gauge("flask_prod_jobs_outbox_depth", "Jobs that wait in the outbox."),
+            meter.gauge("flask_prod_jobs_outbox_age_seconds", "Seconds that the oldest of them has waited."),
+        )
 
     def source(self, engine: Engine, worker: str, queues: Sequence[str]) -> Source:
         """Return where a worker process takes its jobs from."""
@@ -106,7 +104,7 @@ class Backend:
         if self.kind == "database":
             from .outbox.source import DatabaseSource
 
-            return DatabaseSource(engine, self.outbox())
+            return DatabaseSource(engine, self.outbox(), worker, queues)
         raise NotInstalled(
             f"JOBS_BACKEND={self.kind} runs jobs in the process that dispatches them; it needs no worker."
         )

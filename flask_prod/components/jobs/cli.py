@@ -10,8 +10,8 @@ import click
 import msgspec
 
 from flask_prod.core.errors import ProdKitError
-from flask_prod.core.ports import RedisPort
 
+from .backend import CLUSTERED, Backend
 from .commands.orders import order_commands
 from .commands.views import table, view_commands
 
@@ -36,7 +36,7 @@ Examples:
 _COLUMNS = ("queue", "waiting", "oldest", "scheduled", "deferred", "running", "failed", "workers", "")
 
 
-def jobs_command(engine: Engine | Later, redis: RedisPort) -> click.Group:
+def jobs_command(engine: Engine | Later, backend: Backend) -> click.Group:
     """Return the group for one application; later commands about jobs go below it."""
 
     @click.group("jobs", help=_HELP, invoke_without_command=True, short_help="Show and steer background jobs.")
@@ -52,20 +52,34 @@ def jobs_command(engine: Engine | Later, redis: RedisPort) -> click.Group:
         if watch:
             _watch(lambda: _shown(engine, as_json), interval, clear=not as_json)
             return
-        click.echo(answer(redis, lambda: _shown(engine, as_json)))
+        click.echo(anywhere(lambda: _shown(engine, as_json)))
 
     def guarded(call: Callable[[], Any]) -> Any:
-        return answer(redis, call)
+        if backend.kind == "database":
+            raise click.ClickException(
+                "Jobs lie in the database, and this needs a Redis; `flask prod jobs` and `flask prod jobs outbox` "
+                "show them, and `flask prod jobs outbox requeue` lets dead ones run again."
+            )
+        return anywhere(call)
 
-    for command in (*view_commands(engine, guarded), *order_commands(engine, guarded)):
+    def anywhere(call: Callable[[], Any]) -> Any:
+        return answer(backend, call)
+
+    for command in (*view_commands(engine, guarded), *order_commands(engine, guarded, anywhere)):
         jobs.add_command(command)
     return jobs
 
 
-def answer(redis: RedisPort, call: Callable[[], Any]) -> Any:
+def answer(backend: Backend, call: Callable[[], Any]) -> Any:
     """Return what *call* does; a refusal is shown as its text alone, with exit code 1."""
-    if not redis.configured:
-        raise click.ClickException("There is no REDIS_URL, so there are no queues.")
+    if backend.kind in ("memory", "eager"):
+        raise click.ClickException(
+            "Jobs are in the memory of the process that dispatches them; nobody else sees any."
+        )
+    if not backend.usable:
+        raise click.ClickException(
+            CLUSTERED if backend.clustered else "There is no REDIS_URL, so there are no queues."
+        )
     try:
         return call()
     except (ProdKitError, ValueError, LookupError) as error:

@@ -9,7 +9,6 @@ from flask import Flask
 
 from flask_prod.core.component import Check, Component, Contribution, Finding, Installed, Periodic
 from flask_prod.core.later import Later
-from flask_prod.core.ports import RedisPort
 from flask_prod.core.run_dir import Leader, run_dir
 
 from .backend import CLUSTERED, Backend, choose_backend
@@ -42,7 +41,6 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
 
     def install(self, app: Flask, settings: JobsSettings, kit: Installed) -> Contribution[Engine | Later]:
         """Build the engine if there are jobs already, else with the first use; nothing connects before."""
-        redis: RedisPort = kit.handle("redis")
         backend = choose_backend(settings, kit, bool(self._tasks.by_name))
 
         def build() -> Engine:
@@ -66,7 +64,7 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
         leader = Leader(run_dir(kit.service, app.root_path), "jobs-watch")
 
         def watch() -> None:
-            if needed() and backend.kind == "redis" and leader.leads():
+            if needed() and backend.kind in ("redis", "database") and leader.leads():
                 later.build().watch()
 
         def after_fork() -> None:
@@ -75,7 +73,7 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
             backend.after_fork()
 
         engine: Engine | Later = later.build() if needed() else later
-        group = jobs_command(engine, redis)
+        group = jobs_command(engine, backend)
         if backend.outboxed:
             group.add_command(outbox_command(backend.outbox))
         return Contribution(
@@ -94,11 +92,11 @@ class Jobs(Component[JobsSettings, "Engine | Later"]):
 
     def _look(self, engine: Engine | Later, backend: Backend) -> Finding:
         """Warn when jobs wait and nobody comes for them."""
-        if backend.kind != "redis":
-            return Finding(detail=f"Jobs are in {backend.place}.")
+        if backend.kind in ("memory", "eager"):
+            return Finding(detail="Jobs are in the memory of this process.")
+        if not self._tasks.by_name and (backend.kind == "database" or not backend.usable):
+            return Finding(detail="No job is registered.")
         if not backend.usable:
-            if not self._tasks.by_name:
-                return Finding(detail="No job is registered.")
             return Finding(
                 "warn", CLUSTERED if backend.clustered else "Jobs cannot be dispatched without a REDIS_URL."
             )

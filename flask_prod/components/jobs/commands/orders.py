@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Guard = Callable[[Callable[[], Any]], Any]
 
 
-def order_commands(engine: Engine | Later, guard: Guard) -> Sequence[click.Command]:
-    """Return the commands for one application."""
+def order_commands(engine: Engine | Later, guard: Guard, anywhere: Guard) -> Sequence[click.Command]:
+    """Return the commands for one application; those that go without Redis are guarded by *anywhere*."""
     return (
         _of_dead(engine, guard, "requeue", "Let dead jobs run again, with all their attempts.", "runs again"),
         _of_dead(engine, guard, "delete", "Forget jobs and their results.", "is deleted"),
@@ -29,7 +29,7 @@ def order_commands(engine: Engine | Later, guard: Guard) -> Sequence[click.Comma
         ),
         _of_queues(engine, guard, "resume", "Let workers take jobs from these queues again.", "resumed"),
         _restart(engine, guard),
-        _ping(engine, guard),
+        _ping(engine, anywhere),
     )
 
 

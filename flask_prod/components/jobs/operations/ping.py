@@ -77,8 +77,10 @@ def _finished(engine: Engine | Later, job_id: str) -> bool:
 def _finished_in_database(engine: Engine | Later, job_id: str) -> bool:
     import sqlalchemy as sa
 
+    from ..outbox.overview import unavailable
+
     outbox = engine.backend.outbox()
     table = outbox.table
-    with outbox.engine.connect() as connection:
+    with unavailable(), outbox.engine.connect() as connection:
         status = connection.scalar(sa.select(table.c.status).where(table.c.job_id == job_id))
     return status in (None, "finished")

@@ -120,6 +120,10 @@ def set_gauges(engine: Engine) -> None:
         counts.workers.set(max((state.states.get(name, 0) for state in states), default=0), name)
     for name, seconds in late:
         counts.late.set(seconds, name)
+    if engine.backend.kind == "database":
+        depth, age = engine.backend.gauges()
+        depth.set(sum(state.waiting + state.scheduled for state in states))
+        age.set(max((state.oldest for state in states), default=0.0))
 
 
 def _lateness(engine: Engine) -> Iterator[tuple[str, float]]:
@@ -167,11 +171,15 @@ def _problems(state: QueueState, settings: JobsSettings) -> Iterator[str]:
 
 
 def overview(engine: Engine) -> list[QueueState]:
-    """Return the state of every queue that is served or named by a job; Unavailable without Redis.
+    """Return the state of every queue that is served or named by a job; Unavailable when they are out of reach.
 
-    One script reads lengths and what is first, since RQ's own counts clean up as they count.
+    Of Redis one script reads lengths and what is first, since RQ's own counts clean up as they count.
     """
     names = tuple(dict.fromkeys((*engine.queues(), *engine.tasks.queues())))
+    if engine.backend.kind == "database":
+        from ..outbox.overview import overview as overview_of_table
+
+        return overview_of_table(engine.backend.outbox(), names)
     arguments = [time.time(), f"{RQ_KEY_PREFIX}:job:", engine.redis.key("jobs", "paused"), RQ_KEY_PREFIX]
     arguments += [engine.redis.key(name) for name in names]
     answer = engine.redis.attempt(lambda client: _LOOK.run(client, (), arguments), "EVALSHA")

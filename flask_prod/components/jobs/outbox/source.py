@@ -35,7 +35,8 @@ from ..delivery.source import (
 from ..dispatch.accept import Answer, Order, Slot
 from ..memory import job_from
 from .keeper import OutboxKeeper
-from .table import DEAD, FINISHED, FRONT, RUNNING, WAITING, Outbox, as_dict, changed, empty_row, fields_of
+from .overview import long_gone, note_presence, unavailable
+from .table import DEAD, FINISHED, FRONT, NOTE, RUNNING, WAITING, Outbox, as_dict, changed, empty_row, fields_of
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 
 INTERRUPTED = FRONT - 1
 """The rank of a job that was interrupted: before all others."""
-
-NOTE = "note"
-"""The status of rows that are no jobs: the last slots of schedules, and who leads."""
 
 _LEAD = "jobs:lead"
 
@@ -86,7 +84,7 @@ class DatabaseKeeper(OutboxKeeper):
         """Return the last slot of each schedule that had one."""
         table = self._outbox.table
         query = sa.select(table.c.job, table.c.moved).where(table.c.status == NOTE, table.c.job != "")
-        with self._outbox.engine.connect() as connection:
+        with unavailable(), self._outbox.engine.connect() as connection:
             return {row.job: int(row.moved) for row in connection.execute(query)}
 
     def pass_slot(self, slot: Slot) -> None:
@@ -119,8 +117,10 @@ class DatabaseKeeper(OutboxKeeper):
 class DatabaseSource:
     """The jobs of one application in its table."""
 
-    def __init__(self, engine: Engine, outbox: Outbox) -> None:
+    def __init__(self, engine: Engine, outbox: Outbox, worker: str, queues: Sequence[str]) -> None:
         self._engine = engine
+        self._worker = worker
+        self._queues = queues
         self._outbox = outbox
         self._table = outbox.table
         self._lease = 3 * engine.heartbeat
@@ -199,7 +199,10 @@ class DatabaseSource:
         return [(row.job_id, row.token) for row in found]
 
     def present(self, living: Sequence[Presence], gone: Sequence[str]) -> None:
-        """Tell nobody who lives: the leases of what runs say enough."""
+        """Let `flask prod jobs`, the health check and the metrics see the workers, for three heartbeats."""
+        supervisor = f"{self._worker}.{os.getpid()}"
+        with self._away():
+            note_presence(self._outbox, supervisor, self._queues, living, time.time() + self._lease)
 
     def lost(self, token: str, fate: Fate, why: str) -> list[tuple[str, str]]:
         """Give back what a dead process held; return the ids, and what became of each."""
@@ -239,12 +242,13 @@ class DatabaseSource:
         table, engine = self._table, self._engine
         done = sa.and_(table.c.status == FINISHED, table.c.moved < moment - engine.result_ttl)
         dead = sa.and_(table.c.status == DEAD, table.c.moved < moment - engine.failure_ttl)
+        old = sa.or_(done, dead, long_gone(table, moment))
         with self._away():
             with self._outbox.engine.connect() as connection:
-                if connection.execute(sa.select(table.c.id).where(sa.or_(done, dead)).limit(1)).first() is None:
+                if connection.execute(sa.select(table.c.id).where(old).limit(1)).first() is None:
                     return
             with self._outbox.engine.begin() as connection:
-                connection.execute(sa.delete(table).where(sa.or_(done, dead)))
+                connection.execute(sa.delete(table).where(old))
 
     def _delivery(self, row: Mapping[str, Any], queue: str, token: str) -> Delivery:
         try:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 WAITING, SENT, RUNNING, FINISHED, DEAD = "waiting", "sent", "running", "finished", "dead"
 
+NOTE = "note"
+"""The status of rows that are no jobs: the last slots of schedules, who leads, and who works."""
+
 FRONT = -1
 """The rank of a job that goes to the front of its queue; one that was interrupted comes before it."""
 

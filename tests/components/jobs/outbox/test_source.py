@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_prod.components.jobs.delivery.source import Again, Dead, Delivery, Finished, Released
+from flask_prod.components.jobs.delivery.source import Again, Dead, Delivery, Finished, Presence, Released
 from flask_prod.components.jobs.outbox.source import DatabaseSource
 from tests.apps import MakeApp
 from tests.servers import Postgres, Process
@@ -160,6 +160,42 @@ def test_one_leads(app: Flask, make_app: MakeApp, database_url: str) -> None:
     first.pass_slot(Slot("nightly", 120))
     first.pass_slot(Slot("nightly", 60))
     assert second.slots() == {"nightly": 120}
+
+
+def test_jobs_are_seen(app: Flask, source: DatabaseSource) -> None:
+    """`flask prod jobs`, metrics and the health check see what lies in the table, and who takes it."""
+    jobs = app.extensions["prod"].contributions["jobs"]
+    for _ in range(3):
+        add.dispatch(1)
+    add.delay("1h").dispatch(1)
+    session_of(app).commit()
+    assert source.settle(taken(source, "aa01"), Dead("LookupError", "why"))[0]
+    taken(source, "aa02")
+
+    assert "no worker serves it" in jobs.checks[0].probe().detail
+    source.present([Presence("me.1", 1, 0.0, "busy", 0, 0, 0.0), Presence("me.2", 2, 0.0, "idle", 0, 0, 0.0)], [])
+    seen = {state.queue: state for state in engine_of(app).overview()}["default"]
+    assert (seen.waiting, seen.scheduled, seen.running, seen.failed, seen.workers) == (1, 1, 1, 1, 2)
+    assert jobs.checks[0].probe().status == "ok"
+    jobs.periodic[0].call()
+    text = app.test_client().get("/metrics").text
+    assert 'flask_prod_jobs{queue="default",state="dead"} 1.0' in text
+    assert 'flask_prod_jobs_workers{state="busy"} 1.0' in text
+    assert "flask_prod_jobs_outbox_depth 2.0" in text
+
+    source.present([], ["me.1", "me.2"])
+    assert engine_of(app).overview()[0].workers == 0
+
+
+def test_commands_without_redis(app: Flask, source: DatabaseSource) -> None:
+    """`flask prod jobs` shows the table; what needs a Redis says what to use in its place."""
+    command, runner = app.extensions["prod"].contributions["jobs"].commands[0], app.test_cli_runner()
+    assert "default" in runner.invoke(command).output
+    assert "outbox requeue" in runner.invoke(command, ["dead"]).output
+    assert "is there a worker?" in runner.invoke(command, ["ping", "--timeout", "0.1"]).output
+    outbox_of(app).table.drop(outbox_of(app).engine)
+    lost = runner.invoke(command)
+    assert (lost.exit_code, "jobs in the database cannot be seen" in lost.output) == (1, True)
 
 
 def test_real_worker(database_url: str, tmp_path: Path, wait_for: Callable[..., Any]) -> None:
