@@ -17,8 +17,12 @@ from sqlalchemy.pool import PoolProxiedConnection
 from .names import UnknownTenant
 
 _BOUND = "flask_prod_tenant_schema"
-_BIND = "SELECT set_config('search_path', %s, false), to_regnamespace(%s) IS NOT NULL"
-_UNBIND = "RESET search_path"
+_BIND = "SELECT set_config('search_path', %s, false), to_regnamespace(%s) IS NOT NULL, pg_my_temp_schema() <> 0"
+_CLEAN = "DISCARD TEMP"
+"""Temporary tables belong to the connection, and hide the tables of whoever gets it next."""
+
+_UNBIND = f"RESET search_path; {_CLEAN}; CLOSE ALL; DISCARD SEQUENCES"
+"""What else outlives a transaction and holds rows, or numbers of them: cursors WITH HOLD, and `lastval()`."""
 
 
 class _Derived(OptionEngine):
@@ -55,7 +59,9 @@ class SchemaEngine(OptionEngine):
         connection.info[_BOUND] = self._path
         with _outside_of_transaction(connection.dbapi_connection) as cursor:
             cursor.execute(_BIND, (self._path, self._path))
-            path, exists = cursor.fetchone()
+            path, exists, temporary = cursor.fetchone()
+            if temporary:  # who had the connection before may not have been a tenant
+                cursor.execute(_CLEAN)
         if path != self._path or not exists:
             raise UnknownTenant("There is no schema for this tenant.")
 

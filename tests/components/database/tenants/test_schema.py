@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from .conftest import Open, Shop
 from .test_isolation import WAYS, Seen
@@ -22,3 +23,38 @@ def test_connection_comes_back_unbound(way: Callable[[Shop, str], Seen], with_sc
         with shop.app.app_context(), shop.prod.db.engine.connect() as connection:
             assert connection.scalars(text("SELECT owner FROM item")).all() == ["public"]
             assert connection.scalar(text("SHOW search_path")) == '"$user", public'
+
+
+def test_nothing_of_a_tenant_stays_on_its_connection(with_schemas: Open) -> None:
+    """A temporary table, a cursor that outlives its transaction and the last number of a sequence go with it."""
+    shop = with_schemas(DATABASE_MAX_OPEN_CONNS=1).stock("acme", "globex")
+    left = (
+        "CREATE TEMP TABLE report AS SELECT owner FROM item",
+        "CREATE TEMP TABLE other AS SELECT 'acme' AS owner",
+        "ALTER TABLE other RENAME TO item",
+        "DECLARE rest CURSOR WITH HOLD FOR SELECT owner FROM report",
+        "SELECT nextval('item_id_seq')",
+    )
+    with shop.app.app_context():
+        session = shop.prod.db.tenant("acme").session
+        for statement in left:
+            session.execute(text(statement))
+        session.commit()
+
+    for one in (lambda: shop.prod.db.tenant("globex").engine, lambda: shop.prod.db.engine):
+        with shop.app.app_context(), one().connect() as connection:
+            assert set(connection.scalars(text("SELECT owner FROM item"))) <= {"globex", "public"}
+            for statement in ("SELECT * FROM report", "FETCH ALL FROM rest", "SELECT lastval()"):
+                with pytest.raises(DBAPIError):
+                    connection.execute(text(statement))
+                connection.rollback()
+
+
+def test_what_shared_code_leaves_is_not_the_tenants(with_schemas: Open) -> None:
+    """A temporary table of the shared engine hides no table of a tenant who gets its connection next."""
+    shop = with_schemas(DATABASE_MAX_OPEN_CONNS=1).stock("acme")
+    with shop.app.app_context():
+        with shop.prod.db.engine.begin() as connection:
+            connection.execute(text("CREATE TEMP TABLE item AS SELECT 'nobody' AS owner"))
+        with shop.prod.db.tenant("acme").engine.connect() as connection:
+            assert set(connection.scalars(text("SELECT owner FROM item"))) == {"acme"}
