@@ -7,10 +7,12 @@ import signal
 import socket
 import ssl
 import subprocess
+import threading
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Self
 
 import trustme
@@ -130,3 +132,33 @@ class Proxy(Server):
         with suppress(OSError), socket.create_connection((HOST, self.https), 1):
             return True
         return False
+
+
+class Load:
+    """Clients who go on asking by GET and POST, and what they were answered."""
+
+    def __init__(self, proxy: Proxy, clients: int = 4) -> None:
+        self.answers: Counter[object] = Counter()
+        self._proxy = proxy
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _ask(self, number: int) -> None:
+        method, path = ("POST", "/work") if number % 2 else ("GET", "/whoami")
+        while not self._over.is_set():
+            try:
+                self.answers[
+                    method, self._proxy.request(method, path, body=b"{}" if number % 2 else None).status
+                ] += 1
+            except (OSError, HTTPException) as error:
+                self.answers[method, type(error).__name__] += 1

@@ -7,9 +7,7 @@ import re
 import signal
 import socket
 import ssl
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from http.client import HTTPException
@@ -20,7 +18,7 @@ import pytest
 
 from tests.deploy import newer
 from tests.deploy.conftest import ROOT
-from tests.deploy.proxy import Proxy
+from tests.deploy.proxy import Load, Proxy
 from tests.servers import HOST, Gunicorn, wait_for
 
 pytestmark = pytest.mark.deploy
@@ -345,36 +343,6 @@ class TestTime:
         assert (problem.status, problem.headers.get_content_type()) == (502, "application/problem+json")
         assert page.headers["Retry-After"] == problem.headers["Retry-After"] == "5"
         assert page.headers["Cache-Control"] == problem.headers["Cache-Control"] == "no-store"
-
-
-class Load:
-    """Clients who go on asking by GET and POST, and what they were answered."""
-
-    def __init__(self, proxy: Proxy, clients: int = 4) -> None:
-        self.answers: Counter[object] = Counter()
-        self._proxy = proxy
-        self._over = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(clients)]
-
-    def __enter__(self) -> Load:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(30)
-
-    def _ask(self, number: int) -> None:
-        method, path = ("POST", "/work") if number % 2 else ("GET", "/whoami")
-        while not self._over.is_set():
-            try:
-                self.answers[
-                    method, self._proxy.request(method, path, body=b"{}" if number % 2 else None).status
-                ] += 1
-            except (OSError, HTTPException) as error:
-                self.answers[method, type(error).__name__] += 1
 
 
 def test_drain_and_reload(proxy: Proxy, shops: Sequence[Gunicorn]) -> None:
