@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
@@ -13,33 +14,41 @@ import trustme
 from flask import Flask
 
 from flask_prod import ProdKit
-from flask_prod.review import Report, engine
+from flask_prod.components.jobs.delivery.source import Presence
+from flask_prod.components.jobs.outbox.overview import note_presence
+from flask_prod.components.jobs.outbox.table import Outbox
+from flask_prod.review import Report, Subject, engine
 from flask_prod.review.rules import RULES, servers, sums
 from tests.pgtls import TlsFront
 from tests.review.well import COMMON, subject_of
 from tests.servers import Postgres, Valkey, free_port
 
-ABOUT = ("P421", "P422", "P425", "P426", "P427", "P428", "P429", "P430", "B10")
+ABOUT = ("P421", "P422", "P425", "P426", "P427", "P428", "P429", "P430", "P431", "B10")
 PASSWORD = "hJ4wX8sNc6Qy1KfD"
 QUEUE = "site:production:mail"
 
 
-def asked(folder: Path, **config: Any) -> Report:
-    """Ask an application with one job what its servers say."""
+def nothing(_subject: Subject) -> None:
+    """Leave everything as it is."""
+
+
+def asked(folder: Path, first: Callable[[Subject], object] = nothing, **config: Any) -> Report:
+    """Ask an application with one job what its servers say; *first* changes something there."""
     app = Flask("site", root_path=str(folder))
     app.config.from_mapping({**COMMON, "REDIS_URL": "", "DATABASE_URL": "", "DATABASE_TLS": None, **config})
     prod = ProdKit()
     prod.job(queue="mail")(lambda: None)
     prod.init_app(app)
     with subject_of(app, folder) as subject:
+        first(subject)
         return engine.review(
             subject, RULES, more=lambda one: sums(one, online=True), online=True, only=ABOUT
         )  # fmt: skip
 
 
-def found(folder: Path, **config: Any) -> dict[str, str]:
+def found(folder: Path, first: Callable[[Subject], object] = nothing, **config: Any) -> dict[str, str]:
     """Return what was found, by id."""
-    return {one.id: one.evidence for one in asked(folder, **config).findings}
+    return {one.id: one.evidence for one in asked(folder, first, **config).findings}
 
 
 def test_redis(valkey: Valkey, tmp_path: Path) -> None:
@@ -72,6 +81,22 @@ def test_redis_tells_little(valkey: Valkey, tmp_path: Path) -> None:
     valkey.command("ACL", "SETUSER", "default", "-config", "-acl", "-info")
 
     assert set(found(tmp_path, REDIS_URL=valkey.url)) == {"P430"}
+
+
+def test_jobs_in_a_table(tmp_path: Path) -> None:
+    """A table of jobs that is not there is found; then that nobody takes jobs from it; then nothing."""
+    config = {"DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db", "JOBS_OUTBOX": "always"}
+
+    def table(subject: Subject) -> Outbox:
+        made: Outbox = servers._engine(subject).backend.outbox()
+        return made
+
+    assert set(found(tmp_path, **config)) == {"P431"}
+    assert found(tmp_path, lambda one: table(one).create(), **config) == {"P430": "no worker serves mail"}
+    there = [Presence("one", 1, time(), "idle", 0, 0, 0.0)]
+    assert (
+        found(tmp_path, lambda one: note_presence(table(one), "x", ["mail"], there, time() + 60), **config) == {}
+    )
 
 
 @pytest.fixture

@@ -70,4 +70,15 @@ def backups(subject: Subject) -> Evidences:
         yield Evidence(detail, "BACKUP_URL")
 
 
-RULES = (database, redis, migrations, backups)
+@rule(
+    "P431", ERROR, "Jobs cannot be written to their table",
+    remedy="flask prod jobs outbox create, or the migration of docs/outbox.md.", online=True,
+)  # fmt: skip
+def outbox(subject: Subject) -> Evidences:
+    """Each dispatch raises an error, in the middle of somebody's request. Asked by the health check `outbox`."""
+    status, detail = _told(subject, "outbox")
+    if status == "fail" and _told(subject, "database")[0] != "fail":
+        yield Evidence(detail, "JOBS_OUTBOX")
+
+
+RULES = (database, redis, migrations, backups, outbox)

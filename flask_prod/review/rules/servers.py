@@ -164,8 +164,8 @@ def _ask_redis(subject: Subject) -> Redis:
 
     from flask_prod.components.redis.review import Review
 
-    client, review = handle.client("locks"), Review()
-    review.look(client, has_jobs=bool(_tasks(subject)))
+    client, review, jobs = handle.client("locks"), Review(), _engine(subject)
+    review.look(client, has_jobs=jobs is not None and jobs.backend.kind == "redis")
     try:
         flags = client.acl_getuser("default")["flags"]
     except ResponseError:  # this account may not ask, or the server knows no users
@@ -174,20 +174,18 @@ def _ask_redis(subject: Subject) -> Redis:
 
 
 def _unserved(subject: Subject) -> tuple[str, ...]:
-    if not _tasks(subject):
+    engine = _engine(subject)
+    if engine is None:
         return ()
-    engine = _handle(subject, "jobs")
     named = {one.options.queue for one in engine.tasks.by_name.values()}
     return tuple(one.queue for one in engine.overview() if one.queue in named and not one.workers)
 
 
-def _tasks(subject: Subject) -> Mapping[str, object]:
-    """Return the jobs of the application by name, where they lie in Redis."""
-    engine = _handle(subject, "jobs")
-    if engine is None or not subject.get("REDIS_URL") or engine.backend.kind != "redis":
-        return {}
-    found: Mapping[str, object] = engine.tasks.by_name
-    return found
+def _engine(subject: Subject) -> Any:
+    """Return the application's jobs, if there are any that wait for a worker; None otherwise."""
+    jobs = _handle(subject, "jobs")
+    waits = jobs is not None and jobs.backend.usable and jobs.backend.kind in ("redis", "database")
+    return jobs if waits and jobs.tasks.by_name else None
 
 
 def _handle(subject: Subject, room: str) -> Any:
