@@ -85,7 +85,7 @@ def test_redis_tells_little(valkey: Valkey, tmp_path: Path) -> None:
 
 def test_jobs_in_a_table(tmp_path: Path) -> None:
     """A table of jobs that is not there is found; then that nobody takes jobs from it; then nothing."""
-    config = {"DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db", "JOBS_OUTBOX": "always"}
+    config: dict[str, Any] = {"DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db", "JOBS_OUTBOX": "always"}
 
     def table(subject: Subject) -> Outbox:
         made: Outbox = servers._engine(subject).backend.outbox()
@@ -116,7 +116,7 @@ def shop(shared_postgres: Postgres) -> Iterator[str]:
 def test_postgresql(shared_postgres: Postgres, shop: str, tmp_path: Path) -> None:
     """A superuser, a connection without TLS and too many connections are found; a careful owner has no finding."""
     at = f"db.example.com:{shared_postgres.port}/{shop}?hostaddr=127.0.0.1"
-    pools = {"DATABASE_MAX_OPEN_CONNS": 40, "WEB_CONCURRENCY": 3}
+    pools: dict[str, Any] = {"DATABASE_MAX_OPEN_CONNS": 40, "WEB_CONCURRENCY": 3}
     bad = found(tmp_path, DATABASE_URL=f"postgresql+psycopg://postgres@{at}", DATABASE_TLS="prefer", **pools)
 
     assert "the server allows 117" in bad.pop("B10")
