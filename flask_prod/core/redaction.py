@@ -22,6 +22,9 @@ _DEEPEST = 8
 _MOST_ITEMS = 100
 _MOST_SEARCHED = 1000
 _MOST_FRAMES = 100
+_FLASK_FRAMES = 5
+"""Flask's own frames come first; the one that holds the request's context is among these."""
+
 _LONGEST = 8192
 _SHORTEST_SECRET = 5
 """A shorter value is not looked for elsewhere: too much would match."""
@@ -160,7 +163,7 @@ def forms_of(secrets: Iterable[str]) -> tuple[str, ...]:
 
 
 def secrets_sent(environ: WSGIEnvironment) -> set[str]:
-    """Return what a request carries outside of its body that is secret: credentials, cookies, in its address."""
+    """Return what a request carries that is secret: credentials, cookies, in address and parsed body."""
     found = {str(value) for key, value in environ.items() if key[:5] == "HTTP_" and is_sensitive(key[5:])}
     found.update(environ.get("HTTP_AUTHORIZATION", "").split(" ", 1))
     found.update(
@@ -168,7 +171,8 @@ def secrets_sent(environ: WSGIEnvironment) -> set[str]:
     )
     cookies = (pair.partition("=")[2].strip() for pair in environ.get("HTTP_COOKIE", "").split(";"))
     found.update(value for value in cookies if len(value) >= _SHORTEST_COOKIE)
-    found.update(secrets_of_path(environ.get("werkzeug.request")))
+    found.update(secrets_read(environ.get("werkzeug.request")))
+    found.update(_basic_password(environ.get("HTTP_AUTHORIZATION", "")))
     return found - {"Bearer", "Basic", "Digest", "bearer", "basic"}
 
 
@@ -176,6 +180,16 @@ def secrets_of_path(request: object) -> Iterator[str]:
     """Yield what stood in the path where its route takes a secret: `/reset/<token>`."""
     values: Mapping[str, object] = getattr(request, "view_args", None) or {}
     return (str(value) for name, value in values.items() if is_sensitive(name))
+
+
+def secrets_read(request: object) -> Iterator[str]:
+    """Yield what is secret in path and body as far as the application has parsed them; nothing is for this."""
+    yield from secrets_of_path(request)
+    read = getattr(request, "__dict__", {})
+    if "form" in read:
+        yield from secrets_under(dict(read["form"].lists()))
+    for parsed in read.get("_cached_json", ()):
+        yield from secrets_under(parsed)
 
 
 def secrets_under(node: object, under: bool = False, depth: int = 0) -> Iterator[str]:
@@ -193,14 +207,28 @@ def secrets_under(node: object, under: bool = False, depth: int = 0) -> Iterator
 
 
 def secrets_held(error: BaseException) -> Iterator[str]:
-    """Yield what the variables of an error's frames, and those of its causes, hold under a secret's name."""
+    """Yield what the variables of an error's frames, and those of its causes, hold under a secret's name.
+
+    What the request behind it had sent that was parsed is among it.
+    """
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
         seen.add(id(current))
-        for frame, _ in islice(walk_tb(current.__traceback__), _MOST_FRAMES):
+        for number, (frame, _) in enumerate(islice(walk_tb(current.__traceback__), _MOST_FRAMES)):
             yield from secrets_under(frame.f_locals)
+            if number < _FLASK_FRAMES:  # when the request's own record of it is gone already
+                yield from secrets_read(getattr(frame.f_locals.get("ctx"), "request", None))
         current = current.__cause__ or current.__context__
+
+
+def _basic_password(authorization: str) -> Iterator[str]:
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            yield base64.b64decode(value).decode(errors="replace").partition(":")[2]
+        except ValueError:
+            return
 
 
 def _forms(secret: str) -> Iterator[str]:

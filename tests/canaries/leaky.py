@@ -27,7 +27,21 @@ def create_app() -> Flask:
     """Build the application."""
     app = Flask("leaky")
     prod.init_app(app)
-    for view in (form, body, query, header, cookie, sql, outgoing, chained, said, dispatched, streamed, cached):
+    for view in (
+        form,
+        body,
+        query,
+        header,
+        parsed,
+        cookie,
+        sql,
+        outgoing,
+        chained,
+        said,
+        dispatched,
+        streamed,
+        cached,
+    ):
         app.add_url_rule(f"/{view.__name__}", view_func=view, methods=["GET", "POST"])
     app.add_url_rule("/reset/<token>", view_func=reset, methods=["GET", "POST"])
     app.before_request(failing("before"))
@@ -69,6 +83,13 @@ def check(order: dict[str, Any]) -> str:
 def query() -> str:
     """Fail on a token in the address."""
     raise LookupError(f"no such session: {request.args['access_token']} ({request.url})")
+
+
+def parsed() -> str:
+    """Fail on what was parsed, which no variable of ours holds."""
+    if request.authorization:
+        raise PermissionError(f"wrong: {request.authorization.password}")
+    raise ValueError(f"wrong: {request.form.get('password') or request.get_json()['user']['password']}")
 
 
 def header() -> str:

@@ -90,14 +90,16 @@ class Leaky:
         payment = {"number": planted["card"], "api_key": planted["api_key"], "cvv": "123"}
         order = json.dumps({"user": {"password": planted["password"]}, "payment": payment}).encode()
         for accept in (HTML, JSON):
-            for path in ("/form", "/sql", "/said", "/dispatched", "/streamed"):
+            for path in ("/form", "/parsed", "/sql", "/said", "/dispatched", "/streamed"):
                 self._post(path, form, {**typed, **accept})
             self._post("/body", order, {"Content-Type": "application/json", **accept, **secret})
+            self._post("/parsed", order, {"Content-Type": "application/json", **accept})
             for path in ("/query", "/chained"):
                 self._post(f"{path}?access_token={planted['token']}&page=2", b"", {**accept, **secret})
             for path in ("/header", "/cookie", "/outgoing", "/cached"):
                 self._post(path, None, {**accept, **secret})
-            self._post("/header", None, {**accept, "Authorization": f"Basic {basic}", "X-Api-Key": "none"})
+            for path in ("/header", "/parsed"):
+                self._post(path, None, {**accept, "Authorization": f"Basic {basic}", "X-Api-Key": "none"})
             for hook in ("", "before", "after", "teardown"):
                 self._post(f"/reset/{planted['reset']}?fail={hook}", None, accept)
             self._post(f"/nowhere?password={quote(planted['password'])}", None, {**accept, **secret})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import time
 
 import pytest
+from flask import Flask, request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +16,7 @@ from flask_prod.core.redaction import (
     redact,
     redact_query,
     redact_text,
+    secrets_sent,
     shorten,
     shown_path,
 )
@@ -104,3 +107,20 @@ def test_path_without_the_token_in_it() -> None:
     assert shown_path("/reset/abcdefgh", "/reset/<token>") == "/reset/<token>"
     assert shown_path("/orders/7", "/orders/<int:order>") == "/orders/7"
     assert shown_path("/nowhere/password=abcdefgh", None) == "/nowhere/password=[redacted]"
+
+
+def test_secrets_that_a_request_sent() -> None:
+    """What was parsed of path and body, and a Basic password, is known as secret; a body is not read for that."""
+    app = Flask("shop")
+    app.add_url_rule("/reset/<token>", "reset", lambda token: "", methods=["POST"])
+    basic = {"Authorization": "Basic " + base64.b64encode(b"anna:from-basic").decode()}
+
+    form = {"password": "from-form"}
+    with app.test_request_context("/reset/from-path", method="POST", data=form, headers=basic):
+        assert {"from-path", "from-basic"} <= secrets_sent(request.environ)
+        assert "from-form" not in secrets_sent(request.environ)
+        assert request.form
+        assert "from-form" in secrets_sent(request.environ)
+    with app.test_request_context("/", method="POST", json=[{"user": {"api_key": "from-json"}}]):
+        assert request.json
+        assert "from-json" in secrets_sent(request.environ)

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from flask_prod.core.component import Event, HeaderList
 from flask_prod.core.ports import CounterPort
 from flask_prod.core.record import RequestRecord, current_record
+from flask_prod.core.redaction import secrets_held
 
 from .client import SECRETS, close_client
 from .expected import Expected
 from .notes import CrumbHandler, join_crumbs, leave_crumbs
 from .scopes import Scopes
 from .storm import OncePerHost, Storm, kind_of
-from .story import describe, keep_secrets, secrets_of_error, secrets_of_request
+from .story import describe, keep_secrets, secrets_of_request
 from .traces import TRANSACTION, begin_transaction, end_transaction
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class AppErrors:
             client_options=client.options,
             mechanism={"type": "flask_prod", "handled": handled},
         )
-        hint[SECRETS] = secrets_of_error(error)
+        hint[SECRETS] = secrets_held(error)
         return self._send({**event, **more}, hint, record, context)
 
     def capture_error(self, error: BaseException | None = None, **context: object) -> str | None:

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
-from base64 import b64decode
-from collections.abc import Iterator
-from itertools import islice
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from flask_prod.core.record import RequestRecord
-from flask_prod.core.redaction import (
-    redact_query,
-    secrets_held,
-    secrets_of_path,
-    secrets_sent,
-    secrets_under,
-    shown_path,
-)
+from flask_prod.core.redaction import redact_query, secrets_read, secrets_sent, shown_path
 
 from .notes import notes_of, notes_taken
 
@@ -28,9 +16,6 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
 _LEFT_OUT = frozenset({"Cookie", "X-Forwarded-For", "X-Real-Ip", "Forwarded"})
-_FLASK_FRAMES = 5
-"""Flask's own frames come first; the one that holds the request's context is among these."""
-
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -81,23 +66,14 @@ def describe(record: RequestRecord, span_id: str = "") -> dict[str, Any]:
 
 
 def secrets_of_request(record: RequestRecord) -> set[str]:
-    """Return what the request sent that is secret: credentials, cookies, values of its query and of its body."""
-    environ = record.environ
+    """Return what the request sent that is secret, whether or not Flask still has it."""
     notes = notes_taken(record)
-    kept = notes.secrets if notes is not None else ()
-    return {*secrets_sent(environ), *kept, *_of_body(environ.get("werkzeug.request")), *_password(environ)}
-
-
-def secrets_of_error(error: BaseException) -> Iterator[str]:
-    """Yield what the variables behind *error* hold under a secret's name, also deeper than a report shows."""
-    yield from secrets_held(error)
-    for frame, _ in islice(walk_tb(error.__traceback__), _FLASK_FRAMES):
-        yield from _read(getattr(frame.f_locals.get("ctx"), "request", None))
+    return secrets_sent(record.environ) | (notes.secrets if notes is not None else set())
 
 
 def keep_secrets(record: RequestRecord) -> None:
     """Note what in path and body of a failed request is secret, while Flask still has them."""
-    notes_of(record).secrets.update(_read(record.environ.get("werkzeug.request")))
+    notes_of(record).secrets.update(secrets_read(record.environ.get("werkzeug.request")))
 
 
 def _request(record: RequestRecord) -> dict[str, Any]:
@@ -117,27 +93,3 @@ def _request(record: RequestRecord) -> dict[str, Any]:
 def _headers(environ: WSGIEnvironment) -> list[tuple[str, str]]:
     named = ((key[5:].replace("_", "-").title(), value) for key, value in environ.items() if key[:5] == "HTTP_")
     return [(name, str(value)) for name, value in named if name not in _LEFT_OUT]
-
-
-def _read(request: object) -> Iterator[str]:
-    """Yield secrets of what Flask has made of path and body."""
-    yield from secrets_of_path(request)
-    yield from _of_body(request)
-
-
-def _of_body(request: object) -> Iterator[str]:
-    """Yield secrets of the body as far as the application has read it; it is not read for this."""
-    read = getattr(request, "__dict__", {})
-    if "form" in read:
-        yield from secrets_under(dict(read["form"].lists()))
-    for parsed in read.get("_cached_json", ()):
-        yield from secrets_under(parsed)
-
-
-def _password(environ: WSGIEnvironment) -> Iterator[str]:
-    scheme, _, value = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    if scheme.lower() == "basic":
-        try:
-            yield b64decode(value).decode(errors="replace").partition(":")[2]
-        except (binascii.Error, ValueError):
-            return
