@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import click
 from flask_prod.core.component import Component, Contribution, Installed, Periodic
 from flask_prod.core.errors import ConfigError
 from flask_prod.core.run_dir import Leader, run_dir
+from flask_prod.core.secrets import secrets_of
 
 from .bridge import RootHandler, root_handler, without_default_handler
 from .cli import level_command, trace_command
@@ -44,6 +46,7 @@ class Logs(Component[LogSettings, AppLog]):
         dropped = kit.meter.counter("flask_prod_log_lines_dropped_total", "Log lines that found no room")
         output = open_output(settings.output, dropped.inc)
         log = AppLog(settings, kit.service, FORMATS[settings.format], output.write, kit.emit)
+        log.own = partial(secrets_of, app)
         output.notice = log.missing
         board = Board(lambda: run_dir(kit.service, app.root_path), lambda: kit.handle("redis"))
         handler = root_handler()

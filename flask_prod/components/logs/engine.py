@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic, time
@@ -51,6 +51,8 @@ class AppLog:
     ) -> None:
         self.configured = self.level = settings.number
         self.emit = emit or self.on_event
+        self.own: Callable[[], Iterable[str]] = tuple
+        """Gives what the service itself keeps secret."""
         self.sparing = Sparing()
         self._chosen: Mapping[str, tuple[int, float]] = {}
         self._slow = _slow(settings)
@@ -186,10 +188,10 @@ class AppLog:
         return line
 
     def _add_error(self, line: LogLine, error: BaseException) -> None:
-        """Add the stack, its end if it is long, without secrets that the request sent or variables hold."""
+        """Add the stack, its end if it is long, without secrets of the service, the request and the variables."""
         record = current_record()
         sent = secrets_sent(record.environ) if record is not None else ()
-        forms = forms_of({*sent, *secrets_held(error)})
+        forms = forms_of({*self.own(), *sent, *secrets_held(error)})
         stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
         line.error = _name(error)
         line.stack = redact_text(hide(stack, forms))

@@ -153,6 +153,19 @@ def test_secrets_of_variables(shop: Flask, lines: Lines, log_file: Path) -> None
     assert "hunter2" not in log_file.read_text()
 
 
+def test_secrets_of_the_service(shop: Flask, lines: Lines) -> None:
+    """What the service itself keeps secret is starred out of a stack, also where no name gives it away."""
+    shop.config["PAYMENT_API_KEY"] = "zq7xk2l9mz"
+
+    @shop.get("/pay")
+    def pay() -> str:
+        raise ValueError(f"refused with {shop.config['PAYMENT_API_KEY']}")
+
+    shop.test_client().get("/pay").close()
+
+    assert "refused with [redacted]" in lines()[0]["stack"]
+
+
 def test_console(make_app: MakeApp, log_file: Path) -> None:
     """The console form is one readable line, of an error with the id of its page; a stack follows indented."""
     app = make_app(only=("logs",), LOG_OUTPUT=str(log_file), LOG_LEVEL="INFO", LOG_FORMAT="console",
