@@ -16,7 +16,7 @@ import pytest
 import trustme
 from flask import Blueprint
 
-from flask_prod.core.component import Contribution
+from flask_prod.core.component import Check, Contribution
 from flask_prod.core.component import Finding as Told
 from flask_prod.review import Report, Subject, engine
 from flask_prod.review.rule import WARNING, Rule, rule
@@ -139,6 +139,25 @@ def test_servers(tmp_path: Path, check: str, id: str) -> None:
         contributions["room"] = Room
         try:
             assert asked(subject, id) == ["ConnectionRefusedError: connection refused"]
+        finally:
+            contributions.clear()
+            contributions.update(rooms)
+
+
+def test_no_database_for_migrations(tmp_path: Path) -> None:
+    """Where the database does not answer, that is the finding: what it could not be asked is none."""
+
+    def away() -> Told:
+        raise ConnectionRefusedError("connection refused")
+
+    names = ("database", "migrations", "outbox")
+    with subject_of(site(), tmp_path) as subject:
+        contributions: Any = subject.state.contributions if subject.state else {}
+        rooms = dict(contributions)
+        contributions.clear()
+        contributions["room"] = Contribution(handle=None, checks=tuple(Check(name, away) for name in names))
+        try:
+            assert [id for id in ("P421", "P423", "P431") if asked(subject, id)] == ["P421"]
         finally:
             contributions.clear()
             contributions.update(rooms)

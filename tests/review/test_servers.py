@@ -23,7 +23,7 @@ from tests.pgtls import TlsFront
 from tests.review.well import COMMON, subject_of
 from tests.servers import Postgres, Valkey, free_port
 
-ABOUT = ("P421", "P422", "P425", "P426", "P427", "P428", "P429", "P430", "P431", "B10")
+ABOUT = ("P421", "P422", "P423", "P425", "P426", "P427", "P428", "P429", "P430", "P431", "B10")
 PASSWORD = "hJ4wX8sNc6Qy1KfD"
 QUEUE = "site:production:mail"
 
@@ -148,6 +148,7 @@ def test_nobody_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     report = asked(
         tmp_path,
         REDIS_URL=f"redis://127.0.0.1:{port}/0",
+        JOBS_OUTBOX="always",
         DATABASE_URL=f"postgresql+psycopg://me@127.0.0.1:{port}/x",
     )
 

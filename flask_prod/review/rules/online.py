@@ -26,6 +26,13 @@ def _told(subject: Subject, name: str) -> tuple[str, str]:
     return "ok", ""
 
 
+def _answers(subject: Subject) -> bool:
+    """Tell whether the database answers: where it does not, that is the finding, and the only one."""
+    if "answers" not in subject.answers:
+        subject.answers["answers"] = _told(subject, "database")[0] != "fail"
+    return bool(subject.answers["answers"])
+
+
 @rule(
     "P421", ERROR, "The database does not answer",
     remedy="Look at DATABASE_URL, the network and the server: flask prod health.", online=True,
@@ -33,6 +40,7 @@ def _told(subject: Subject, name: str) -> tuple[str, str]:
 def database(subject: Subject) -> Evidences:
     """Asked by the health check `database`, with its own time limit."""
     status, detail = _told(subject, "database")
+    subject.answers["answers"] = status != "fail"
     if status == "fail":
         yield Evidence(detail, "DATABASE_URL")
 
@@ -55,7 +63,7 @@ def redis(subject: Subject) -> Evidences:
 def migrations(subject: Subject) -> Evidences:
     """The code needs columns that the database does not have yet."""
     status, detail = _told(subject, "migrations")
-    if status != "ok":
+    if status != "ok" and _answers(subject):
         yield Evidence(detail)
 
 
@@ -77,7 +85,7 @@ def backups(subject: Subject) -> Evidences:
 def outbox(subject: Subject) -> Evidences:
     """Each dispatch raises an error, in the middle of somebody's request. Asked by the health check `outbox`."""
     status, detail = _told(subject, "outbox")
-    if status == "fail" and _told(subject, "database")[0] != "fail":
+    if status == "fail" and _answers(subject):
         yield Evidence(detail, "JOBS_OUTBOX")
 
 
