@@ -218,8 +218,9 @@ class Rig:
                 if _is_gone(_owner(name), ended):
                     self.podman(kind, "rm", "--force", name, check=False)
         self._remove_working_containers()
-        old = ("--filter", f"label={LABEL}=image", "--filter", "until=2h")
-        self.podman("image", "prune", "--all", "--force", *old)
+        if not ended:
+            old = ("--filter", f"label={LABEL}=image", "--filter", "until=2h")
+            self.podman("image", "prune", "--all", "--force", *old)
 
     def _remove_working_containers(self) -> None:
         """Remove what builds of our base have left that were killed: where none of ours is at work."""

@@ -195,9 +195,8 @@ class TestImage:
 
         assert tops == {"gunicorn.conf.py", "sample_app"}
         assert found["canaries"] == []
-        assert {path for path in found["writable"] if not path.startswith(("/tmp", "/var/tmp", "/run"))} == {
-            "/app/instance"
-        }  # fmt: skip
+        writable = {path for path in found["writable"] if not path.startswith(("/tmp", "/var/tmp", "/run"))}
+        assert writable == {"/app/instance", "/backups"}
         assert not any("__pycache__" in path and "instance" in path for path in found["files"])
         assert "pip" not in found["installed"]
         assert {"flask-prod", "flask", "gunicorn", "psycopg"} <= {named(name) for name in found["sbom"]}
