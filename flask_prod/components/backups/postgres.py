@@ -91,12 +91,39 @@ def server_of(url: Any, engine: Any = None) -> Server:
     }
     params |= {key: str(value) for key, value in given.items() if value is not None}
     if engine is not None and engine.dialect.driver == "psycopg":
-        with engine.connect() as connection:
+        with _reached(url), engine.connect() as connection:
             info = connection.connection.dbapi_connection.info
             params |= {key: value for key, value in info.get_parameters().items() if key in _VARIABLES}
             params |= {"host": info.host, "port": str(info.port), "password": info.password or ""}
     params.setdefault("connect_timeout", "10")
     return Server({key: value for key, value in params.items() if value})
+
+
+@contextmanager
+def _reached(url: Any) -> Iterator[None]:
+    """Say in a sentence that the service's own engine gets no connection."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except SQLAlchemyError as error:
+        said = str(getattr(error, "orig", None) or error).replace(url.password or "\0", "***")
+        raise BackupError(f"The database {url.database} cannot be reached: {said.splitlines()[0]}") from error
+
+
+@contextmanager
+def _readable(server: Server) -> Iterator[None]:
+    """Say in a sentence what of the database cannot be read."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        said = str(error).partition("\n")[0]
+        raise BackupError(
+            f"The database {server.database} cannot be read: {said}. A backup needs all of it, so its user must be "
+            "allowed to read every table."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -117,9 +144,10 @@ def snapshot(server: Server) -> Iterator[Snapshot]:
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         identifier = connection.execute("SELECT pg_export_snapshot()").fetchone()[0]
         number = connection.info.server_version
-        sums = sums_of(connection)
-        yield Snapshot(identifier, number // 10_000, connection.info.parameter_status("server_version") or "",
-                       _revision(connection), sums)  # fmt: skip
+        with _readable(server):
+            sums, revision = sums_of(connection), _revision(connection)
+        version = connection.info.parameter_status("server_version") or ""
+        yield Snapshot(identifier, number // 10_000, version, revision, sums)
         connection.rollback()
 
 

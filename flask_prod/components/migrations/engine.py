@@ -146,7 +146,7 @@ class Migrations:
     def _connected(self) -> Iterator[tuple[Connection, Lock]]:
         """Give a connection that goes back to no pool: it carries a lock and time limits of its own."""
         name = signature(self._kit.service.service_name)
-        with self.engine.connect() as connection:
+        with self._connect() as connection:
             if connection.dialect.name != "sqlite":
                 connection.detach()
             if connection.dialect.name == "postgresql":
@@ -156,6 +156,15 @@ class Migrations:
                 connection.exec_driver_sql("SET SESSION wait_timeout = 86400")  # idle while another one migrates
                 connection.commit()
             yield connection, lock_of(connection, name)
+
+    def _connect(self) -> Connection:
+        try:
+            return self.engine.connect()
+        except SQLAlchemyError as error:
+            raise MigrationError(
+                f"The database cannot be reached: {first_line(error)}. DATABASE_URL says where it is, and with "
+                "which user and password."
+            ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -109,8 +109,11 @@ class Run:
             seen.append(tuple(current))
             return look(current, context, script)
 
-        self._run(config, work, dont_mutate=True)
-        self.connection.rollback()
+        try:
+            self._run(config, work, dont_mutate=True)
+            self.connection.rollback()
+        except SQLAlchemyError as error:
+            raise MigrationError(f"The database does not tell its revision: {first_line(error)}") from error
         return seen[0] if seen else ()
 
     def _move(self, revision: str, *, down: bool, allow_destructive: bool) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -13,7 +14,7 @@ from flask.cli import ScriptInfo
 from flask_prod.cli import prod
 from tests.apps import MakeApp
 
-from .conftest import rows
+from .conftest import PG_BIN, execute, rows
 
 
 @pytest.fixture
@@ -74,3 +75,20 @@ def test_name_is_typed(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert (wrong.exit_code, right.exit_code) == (1, 0)
     assert "another name" in wrong.output
+
+
+def test_database_that_cannot_be_read(make_app: MakeApp, postgres_url: str, tmp_path: Path) -> None:
+    """A server that is away, and a table that the user may not read, are a sentence and no traceback."""
+    settings: dict[str, Any] = {"only": ("backups",), "BACKUP_URL": str(tmp_path), "BACKUP_PG_BIN": str(PG_BIN)}
+    execute(postgres_url, "CREATE TABLE secrets (id INTEGER)", "CREATE ROLE reader LOGIN")
+    try:
+        away = run(make_app(DATABASE_URL="postgresql://shop:canary@127.0.0.1:1/shop", **settings), "backup")
+        denied = run(make_app(DATABASE_URL=postgres_url.replace("postgres@", "reader@"), **settings), "backup")
+    finally:
+        execute(postgres_url, "DROP ROLE reader")
+
+    assert (away.exit_code, denied.exit_code) == (1, 1)
+    assert "Error: The database shop cannot be reached: connection failed" in away.output
+    assert "canary" not in away.output
+    assert "cannot be read: permission denied for table secrets. A backup needs all of it" in denied.output
+    assert list(tmp_path.iterdir()) == []

@@ -10,8 +10,9 @@ from flask.cli import ScriptInfo
 
 from flask_prod.cli import prod
 from flask_prod.components.migrations.engine import Migrations
+from tests.servers import Postgres
 
-from .conftest import Build, Scripts, tables
+from .conftest import Build, Scripts, query, tables
 
 
 @pytest.fixture
@@ -41,6 +42,33 @@ def test_upgrade(migrations: Migrations) -> None:
     assert result.exit_code == 0, result.output
     assert result.output.index("CREATE TABLE items") < result.output.index("Applied one.")
     assert run(migrations, "upgrade").output == "The database is up to date (one).\n"
+
+
+@pytest.mark.parametrize("words", [("upgrade", "--yes"), ("downgrade", "-1"), ("check",), ("lock",)])
+@pytest.mark.parametrize("address", ["postgresql://shop:canary@127.0.0.1:1/shop", "mariadb://127.0.0.1:1/shop"])
+def test_database_that_is_away(build: Build, scripts: Scripts, address: str, words: tuple[str, ...]) -> None:
+    """Each command says in a sentence that the database cannot be reached, and what names it: no traceback."""
+    result = run(build(address), *words)
+
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The database cannot be reached: ")
+    assert result.output.endswith("DATABASE_URL says where it is, and with which user and password.\n")
+    assert "canary" not in result.output
+
+
+def test_revision_that_may_not_be_read(
+    build: Build, scripts: Scripts, postgres_url: str, shared_postgres: Postgres
+) -> None:
+    """A user without the right to read the table of revisions is told so in a sentence."""
+    build(postgres_url).upgrade()
+    query(postgres_url, "CREATE ROLE nosy LOGIN")
+    try:
+        result = run(build(postgres_url.replace("postgres@", "nosy@")), "check")
+    finally:
+        query(postgres_url, "DROP ROLE nosy")
+
+    assert result.exit_code == 1
+    assert "does not tell its revision: permission denied for table alembic_version" in result.output
 
 
 def test_nobody_to_ask(migrations: Migrations) -> None:
