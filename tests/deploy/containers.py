@@ -77,9 +77,10 @@ def prepared() -> Rig:
             rig.remove_abandoned()
             if not rig.has(STAND_IN):
                 rig.pack_stand_in()
-            rig.once(STAND_IN, "true")
+            with rig.run(STAND_IN, "sleep", "60") as container:
+                container.exec("true")
         except (RuntimeError, subprocess.TimeoutExpired) as error:
-            raise Missing(f"podman is here and runs nothing: {str(error).strip().splitlines()[-1]}") from error
+            raise Missing(f"podman is here and cannot run: {str(error).strip().splitlines()[-1]}") from error
     return rig
 
 
