@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -101,7 +101,14 @@ def _shown(engine: Engine | Later, as_json: bool) -> str:
         )
         for state in states
     ]  # fmt: skip
-    return table(_COLUMNS, rows, right=range(1, 8))
+    return table(_COLUMNS, rows, right=range(1, 8)) + "".join(_held(engine))
+
+
+def _held(engine: Engine | Later) -> Iterator[str]:
+    """Yield a line for each limit that holds jobs back, of the ten that hold back most."""
+    for limit in sorted(engine.limits(), key=lambda one: -one.held)[:10]:
+        if limit.held:
+            yield f"\nlimit {limit.key}: {limit.taken} of {limit.most} slots taken, {limit.held} jobs held back"
 
 
 def span(seconds: float) -> str:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from redis import Redis
 
     from .backend import Backend
+    from .operations.limits import LimitState
     from .tasks.options import Options
     from .tasks.task import AnyTask, Tasks
 
@@ -132,6 +133,14 @@ class Engine:
     def overview(self) -> list[QueueState]:
         """Return the state of every queue that is served or named by a job; Unavailable without Redis."""
         return overview(self)
+
+    def limits(self) -> list[LimitState]:
+        """Return the limits that any job is under now; none where there is no Redis."""
+        if self.backend.kind != "redis":
+            return []
+        from .operations.limits import limits
+
+        return limits(self)
 
     def watch(self) -> None:
         """Set the gauges: depth, age of the oldest, workers."""

@@ -44,6 +44,7 @@ class JobsFace:
         unique_for: Span = ...,
         priority: Priority = ...,
         tags: str | Sequence[str] = ...,
+        limit: int | tuple[str, int] | None = ...,
         idempotent: bool = ...,
         on_failure: OnFailure | None = ...,
     ) -> Callable[[Callable[ParamsT, ReturnT]], Task[ParamsT, ReturnT]]: ...
@@ -54,7 +55,8 @@ class JobsFace:
         `retry` counts attempts after the first; `backoff` is "exponential", "linear", one delay or a list; only
         exceptions of `retry_on` and none of `never` are worth one. `unique` allows one job at a time with the same
         arguments, or the same answer of a function of them, until it is finished, or has started (`unique_until`),
-        for a day at most (`unique_for`). `priority="high"` goes to the front of the queue. `idempotent` remembers
+        for a day at most (`unique_for`). `limit` lets so many run at a time over all workers, `limit=("bank", 2)`
+        with other jobs of that key. `priority="high"` goes to the front of the queue. `idempotent` remembers
         that a dispatch has finished, so that a second delivery runs nothing.
         `on_failure(job, reason)` is called in the application context once the last attempt has failed.
         """

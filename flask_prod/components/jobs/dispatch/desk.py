@@ -165,6 +165,9 @@ class Desk:
         )
         assert isinstance(job, AppJob)
         job.idempotent = options.idempotent
+        if options.limit is not None:
+            key, job.rate_limit_concurrency = options.limit
+            job.rate_limit_key = engine.redis.key("limit", key or task.name)
         job.enqueue_at_front = True if options.priority == "high" else None
         job.enqueued_at = None if options.due else now()
         return job

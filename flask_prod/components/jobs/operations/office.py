@@ -212,7 +212,7 @@ class Office:
         keys = [job.key, self._stops, self._key("canceled", queue)]
         keys += [self._key(state, queue) for state in ("waiting", "scheduled", "deferred")]
         was = self._run(CANCEL, keys, (job.id, utcformat(now()), time.time() + self._engine.failure_ttl))
-        if was not in ("queued", "scheduled", "deferred", "started"):
+        if was not in ("queued", "scheduled", "deferred", "rate_limited", "started"):
             raise CannotBeDone(f"Job {job_id!r} is {was} already; there is nothing to cancel.")
         return was
 

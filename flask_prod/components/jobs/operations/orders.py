@@ -36,7 +36,7 @@ CANCEL = Script("""
 local status = redis.call("HGET", KEYS[1], "status") or "gone"
 if status == "started" then
   redis.call("SADD", KEYS[2], ARGV[1])
-elseif status == "queued" or status == "scheduled" or status == "deferred" then
+elseif status == "queued" or status == "scheduled" or status == "deferred" or status == "rate_limited" then
   redis.call("LREM", KEYS[4], 0, ARGV[1])
   redis.call("ZREM", KEYS[5], ARGV[1])
   redis.call("ZREM", KEYS[6], ARGV[1])

@@ -76,6 +76,7 @@ class Counts:
         self.oldest = meter.gauge(
             "flask_prod_jobs_oldest_seconds", "Seconds that the oldest job on a queue has waited.", ("queue",)
         )
+        self.held = meter.gauge("flask_prod_jobs_held", "Jobs that wait for a slot of their limit.")
         self.late = meter.gauge(
             "flask_prod_jobs_schedule_late_seconds",
             "Seconds that the next job of a schedule is overdue.",
@@ -109,9 +110,11 @@ def set_gauges(engine: Engine) -> None:
     """Look at the queues and set the gauges; a Redis that is away leaves them as they were."""
     try:
         states, late = overview(engine), tuple(_lateness(engine))
+        held = sum(limit.held for limit in engine.limits())
     except Unavailable:
         return
     counts = engine.counts
+    counts.held.set(held)
     for state in states:
         for name in _STATES:
             counts.depth.set(getattr(state, name), state.queue, "dead" if name == "failed" else name)

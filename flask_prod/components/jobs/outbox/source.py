@@ -62,8 +62,8 @@ class DatabaseKeeper(OutboxKeeper):
     def _look_for_another(self, target: Session | sa.Connection, order: Order) -> Answer:
         """Return "taken" when a slot has its job, or a unique one is there: the order's job is that one."""
         job, claim, table = order.job, order.claim, self._outbox.table
-        if order.after or order.group:
-            raise ValueError(f"{job.func_name}: jobs that run after others, and groups, need a REDIS_URL")
+        if order.after or order.group or job.has_rate_limit:
+            raise ValueError(f"{job.func_name}: jobs that run after others, groups and limits need a REDIS_URL")
         there = None
         if order.slot is not None:
             there = target.execute(sa.select(table.c.job_id).where(table.c.job_id == job.id)).scalar()

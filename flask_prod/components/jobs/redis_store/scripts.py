@@ -74,8 +74,28 @@ return #due
 TAKE = Script("""
 -- Take the first job of the first list that has one: out of its list and into the running ones in one step.
 -- KEYS: n lists, n sets of running jobs, n sets of failed ones.
--- ARGV: prefix of job keys, prefix of markers, token, end of the lease, worker, now as text, failed until.
+-- ARGV: prefix of job keys, prefix of markers, token, end of the lease, worker, now as text, failed until,
+-- prefix of RQ's rate limits.
 local n = #KEYS / 3
+-- A job with a limit needs a slot of RQ's registry, from wherever it came to its queue; without one it is held
+-- back there, until a slot is given back. Time stands still in a script, so those held are counted: oldest first.
+local counted = 0
+local function held(id, key, limit, most)
+  local allowed = ARGV[8] .. ":" .. limit .. ":allowed"
+  if redis.call("ZSCORE", allowed, id) then return false end
+  redis.call("SADD", ARGV[8] .. "-keys", limit)
+  redis.call("HSET", ARGV[8] .. ":" .. limit, "concurrency", most)
+  local time = redis.call("TIME")
+  local moment = time[1] + (time[2] + counted) / 1000000
+  counted = counted + 1
+  if redis.call("ZCARD", allowed) < most then
+    redis.call("ZADD", allowed, moment, id)
+    return false
+  end
+  redis.call("ZADD", ARGV[8] .. ":" .. limit .. ":rate_limited", moment, id)
+  redis.call("HSET", key, "status", "rate_limited")
+  return true
+end
 for i = 1, n do
   for _ = 1, 100 do
     local id = redis.call("LPOP", KEYS[i])
@@ -85,16 +105,19 @@ for i = 1, n do
     if record.err then
       redis.call("ZADD", KEYS[2 * n + i], ARGV[7], id)
     elseif #record > 0 then
-      local status, idempotent
+      local status, idempotent, limit, most
       for f = 1, #record, 2 do
         if record[f] == "status" then status = record[f + 1] end
         if record[f] == "idempotent" then idempotent = record[f + 1] end
+        if record[f] == "rate_limit_key" then limit = record[f + 1] end
+        if record[f] == "rate_limit_concurrency" then most = tonumber(record[f + 1]) end
       end
       local over = status == "finished" or status == "canceled" or status == "stopped"
       if idempotent == "1" and redis.call("EXISTS", ARGV[2] .. id) == 1 then
         redis.call("HSET", key, "status", "finished")
         over = true
       end
+      if not over and limit and most then over = held(id, key, limit, most) end
       if not over then
         redis.call("ZADD", KEYS[n + i], ARGV[4], id .. ":" .. ARGV[3])
         redis.call("HSET", key, "status", "started", "started_at", ARGV[6], "last_heartbeat", ARGV[6],

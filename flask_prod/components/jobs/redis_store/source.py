@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from rq.defaults import RQ_KEY_PREFIX
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
@@ -23,6 +24,7 @@ from rq.utils import as_text, now, utcformat
 from flask_prod.core.errors import Unavailable
 
 from ..delivery.source import (
+    Again,
     Dead,
     Delivery,
     Fate,
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
 _PATIENCE = 3.0
 """Seconds until a Redis that does not answer counts as away; more than a worker ever waits for a job."""
+
+LIMITS = f"{RQ_KEY_PREFIX}:rl"
+"""What the keys of RQ's rate limits begin with."""
 
 _WAITED_FOR = 2
 """FINISH says: other jobs wait for this one."""
@@ -188,7 +193,16 @@ class RedisSource:
         return (
             TAKE,
             keys,
-            (self._jobs, self._marker, token, moment + self._lease, self._worker, utcformat(now()), dead_until),
+            (
+                self._jobs,
+                self._marker,
+                token,
+                moment + self._lease,
+                self._worker,
+                utcformat(now()),
+                dead_until,
+                LIMITS,
+            ),
         )
 
     def _delivery(self, answer: Any, queues: Sequence[str], token: str) -> Delivery | None:
@@ -237,7 +251,9 @@ class RedisSource:
     def _free_slot(self, job: Job, outcome: Outcome) -> None:
         from rq.rate_limit import RateLimitRegistry
 
-        if isinstance(outcome, Finished | Dead):
+        # One that is tried again in an hour keeps nobody waiting; it takes a slot again when it is due. One that
+        # is queued again may have begun by now, with the slot that it had.
+        if isinstance(outcome, Finished | Dead) or (isinstance(outcome, Again) and outcome.seconds > 0):
             RateLimitRegistry.from_job(job).release_and_enqueue(job.id)
 
     def _claim(self, job_id: str) -> Untold | None:

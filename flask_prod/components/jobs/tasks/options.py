@@ -45,6 +45,8 @@ class Options:
     unique: Unique | None = None
     priority: Priority = "normal"
     tags: tuple[str, ...] = ()
+    limit: tuple[str, int] | None = None
+    """How many with the same key run at a time; an empty key means the job's name."""
     due: datetime | None = None
     after: tuple[str, ...] = ()
     group: str = ""
@@ -61,7 +63,17 @@ class Options:
             raise ValueError(f"priority is normal or high, not {self.priority!r}; for more levels use queues")
         if not all(isinstance(tag, str) and QUEUE_NAME.fullmatch(tag) for tag in self.tags):
             raise ValueError(f"tags are names of letters, digits, and the signs . _ -, not {self.tags!r}")
+        if self.limit is not None:
+            check_limit(*self.limit)
         check_backoff(self.backoff)
+
+
+def check_limit(key: object, most: object) -> None:
+    """Refuse a limit that could not be kept; ValueError says what is wrong."""
+    if not isinstance(key, str) or (key and not QUEUE_NAME.fullmatch(key)):
+        raise ValueError(f"the key of a limit has letters, digits, and the signs . _ - only, not {key!r}")
+    if not isinstance(most, int) or most < 1:
+        raise ValueError(f"a limit lets one or more jobs run at a time, not {most!r}")
 
 
 def read_options(given: Mapping[str, Any]) -> Options:
@@ -71,6 +83,8 @@ def read_options(given: Mapping[str, Any]) -> Options:
     chosen["unique"] = _unique(*(chosen.pop(name, None) for name in ("unique", "unique_until", "unique_for")))
     if chosen.get("timeout") is not None:
         chosen["timeout"] = seconds_of("timeout", chosen["timeout"])
+    if isinstance(chosen.get("limit"), int):
+        chosen["limit"] = ("", chosen["limit"])
     if "tags" in chosen:
         tags = chosen["tags"]
         chosen["tags"] = (tags,) if isinstance(tags, str) else tuple(tags)

@@ -57,6 +57,10 @@ class Dispatcher(Generic[ParamsT]):
         """Add tags, by which people find it."""
         return self._with(tags=(*self._options.tags, *tags))
 
+    def limited(self, key: str, most: int) -> Dispatcher[ParamsT]:
+        """Let no more than *most* jobs with this key run at a time, over all workers: one per customer, say."""
+        return self._with(limit=(key, most))
+
     def after(self, *jobs: Job | str) -> Dispatcher[ParamsT]:
         """Run it only when these jobs have ended well; while one of them is dead or canceled, it waits."""
         return self._with(after=tuple(job if isinstance(job, str) else job.id for job in jobs))

@@ -11,9 +11,10 @@ from flask import Flask
 from rq.rate_limit import RateLimit
 
 from flask_prod.components.jobs.delivery.processes import Board
-from flask_prod.components.jobs.delivery.source import Dead, Delivery, Finished, Released, SourceAway
+from flask_prod.components.jobs.delivery.source import Again, Dead, Delivery, Finished, Released, SourceAway
 from flask_prod.components.jobs.delivery.worker import Limits, Worker, attempt_token, new_worker_token
 from flask_prod.components.jobs.engine import Engine
+from flask_prod.components.jobs.operations.limits import LimitState
 from flask_prod.components.jobs.redis_store.housekeeping import Housekeeper
 from flask_prod.components.jobs.redis_store.source import RedisSource
 
@@ -257,6 +258,54 @@ def test_concurrency_by_key(app: Flask, worker: Worker) -> None:
     assert [status(job.id) for job in jobs] == ["queued", "rate_limited", "rate_limited"]
     worker.run(burst=True)
     assert {status(job.id) for job in jobs} == {"finished"}
+
+
+def test_limit(app: Flask, worker: Worker, source: RedisSource, engine: Engine) -> None:
+    """So many jobs of a limit run at a time, however they came to their queue; the oldest follows at each end."""
+    limited = add.limited("bank", 2)
+    jobs = [limited.dispatch(number, b=1) for number in range(4)]
+    free = add.dispatch(9)
+    taken = [source.take(QUEUES, token) for token in ("aa01", "aa02", "aa03", "aa04")]
+    running = [delivery for delivery in taken if delivery is not None]
+    assert [delivery.job.id for delivery in running] == [jobs[0].id, jobs[1].id, free.id]
+    assert engine.limits() == [LimitState("bank", 2, 2, 2)]
+    command = app.extensions["prod"].contributions["jobs"].commands[0]
+    assert "limit bank: 2 of 2 slots taken, 2 jobs held back" in app.test_cli_runner().invoke(command).output
+
+    assert source.settle(running[0], Again(0.0, "once more"))[0]
+    assert source.settle(running[1], Finished())[0]
+    again = source.take(QUEUES, "aa05")
+    assert again is not None
+    assert again.job.id == jobs[0].id
+    assert prod.jobs.cancel(jobs[3].id) == "rate_limited"
+    assert source.lost("aa05", "released", "") == [(jobs[0].id, "released")]
+    worker.run(burst=True)
+    assert [status(job.id) for job in jobs] == ["finished", "finished", "finished", "canceled"]
+    assert [(limit.taken, limit.held) for limit in engine.limits()] in ([(0, 0)], [])
+
+
+def test_limit_after_a_wait(app: Flask, worker: Worker, source: RedisSource, engine: Engine) -> None:
+    """A job that waits for its next attempt leaves its slot to others, and needs one again when it is due."""
+    first, second = (add.retry(1).limited("bank", 1).dispatch(number) for number in range(2))
+    running = source.take(QUEUES, "aa01")
+    assert running is not None
+    assert source.settle(running, Again(1.0, "later"))[0]
+    other = source.take(QUEUES, "aa02")
+    assert other is not None
+    assert (other.job.id, status(first.id)) == (second.id, "scheduled")
+    engine.redis.client("jobs").zadd(engine.queue().scheduled_job_registry.key, {first.id: 1})
+    source.look_after()
+    assert (source.take(QUEUES, "aa03"), status(first.id)) == (None, "rate_limited")
+    source.settle(other, Finished())
+    worker.run(burst=True)
+    assert status(first.id) == "finished"
+
+
+@pytest.mark.parametrize("limit", [0, ("bank", 0), ("two words", 1)])
+def test_limit_that_cannot_be(limit: Any) -> None:
+    """A limit that lets none run, or whose key is no name, is refused where it is written."""
+    with pytest.raises(ValueError, match="limit"):
+        prod.job(limit=limit)(add.function)
 
 
 def test_seen_twice_is_not_stuck(engine: Engine) -> None:

@@ -13,6 +13,8 @@ from rq.queue import Queue
 from rq.serializers import JSONSerializer
 
 from flask_prod.components.jobs.engine import Engine
+from flask_prod.components.jobs.tasks.options import read_options
+from flask_prod.components.jobs.tasks.task import Dispatcher
 from flask_prod.core.errors import Unavailable
 from tests import servers
 from tests.apps import MakeApp
@@ -274,6 +276,14 @@ def test_rules_reach_the_worker(app: Flask) -> None:
     job = shop.jobs.fetch(fragile.dispatch().id)
     assert next_attempt(job, OSError()) is not None
     assert next_attempt(job, ValueError()) is None
+
+
+def test_limit_has_a_key(app: Flask) -> None:
+    """A limit counts by its key, or by the job's name, and not with the keys of other services."""
+    named = plain.limited("bank", 3).dispatch()
+    unnamed = Dispatcher(plain, read_options({"limit": 2})).dispatch()
+    assert (named.rate_limit_key, named.rate_limit_concurrency) == ("shop:test:limit:bank", 3)
+    assert (unnamed.rate_limit_key, unnamed.rate_limit_concurrency) == (f"shop:test:limit:{plain.name}", 2)
 
 
 def test_dispatch_is_quick(app: Flask) -> None:

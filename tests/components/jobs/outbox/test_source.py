@@ -188,7 +188,9 @@ def test_jobs_are_seen(app: Flask, source: DatabaseSource) -> None:
 
 
 def test_commands_without_redis(app: Flask, source: DatabaseSource) -> None:
-    """`flask prod jobs` shows the table; what needs a Redis says what to use in its place."""
+    """`flask prod jobs` shows the table; what needs a Redis says so, and what to use in its place."""
+    with pytest.raises(ValueError, match="limits need a REDIS_URL"):
+        add.limited("bank", 1).dispatch(1)
     command, runner = app.extensions["prod"].contributions["jobs"].commands[0], app.test_cli_runner()
     assert "default" in runner.invoke(command).output
     assert "outbox requeue" in runner.invoke(command, ["dead"]).output
