@@ -44,6 +44,11 @@ _DIGITS = re.compile(r"\d")
 _CHANGES = re.compile(r"(?<=\d)[A-Za-z]|(?<=[A-Za-z])\d|(?<=[a-z])[A-Z]")
 _SHORTEST_KEY = 10
 _LONGEST_WORD = 40
+_NAME = re.compile(
+    r"((access|api|auth|authentication|authorization|basic|bearer|client|cookie|credentials?|csrf|field|header|id|jwt|key|login"
+    r"|passw(or)?d|refresh|secret|session|set|sid|token|user|x|xsrf)[_-]?)+",
+    re.IGNORECASE,
+)
 _NOT_LETTERS = re.compile(r"[^a-z0-9]+")
 
 _WORD = r"[\w.-]{0,40}(?:passw|passphrase|pwd|secret|token|credential|api[_-]?key|private[_-]?key|access[_-]?key|cvv|cvc|card[_-]?n)[\w-]{0,40}"  # noqa: E501  # one expression reads better whole
@@ -158,8 +163,14 @@ def hide(text: str, forms: Iterable[str]) -> str:
 
 def forms_of(secrets: Iterable[str]) -> tuple[str, ...]:
     """Return the ways in which *secrets* may be written: plain, quoted for Python or an address, base64."""
-    forms = {form for secret in secrets if len(secret) >= _SHORTEST_SECRET for form in _forms(secret)}
+    wanted = {secret for secret in secrets if len(secret) >= _SHORTEST_SECRET and not is_word(secret)}
+    forms = {form for secret in wanted for form in _forms(secret)}
     return tuple(sorted(forms, key=len, reverse=True))
+
+
+def is_word(text: str) -> bool:
+    """Tell whether *text* is what a secret is called (`session`, `access_token`) rather than one."""
+    return len(text) <= _LONGEST_WORD and _NAME.fullmatch(text) is not None
 
 
 def secrets_sent(environ: WSGIEnvironment) -> set[str]:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from flask_prod.core.redaction import (
     REDACTED,
+    forms_of,
+    hide,
     is_sensitive,
     redact,
     redact_query,
@@ -107,6 +109,14 @@ def test_path_without_the_token_in_it() -> None:
     assert shown_path("/reset/abcdefgh", "/reset/<token>") == "/reset/<token>"
     assert shown_path("/orders/7", "/orders/<int:order>") == "/orders/7"
     assert shown_path("/nowhere/password=abcdefgh", None) == "/nowhere/password=[redacted]"
+
+
+def test_words_are_no_secrets() -> None:
+    """A word for a secret that stands under a secret's name (`cookie = "session"`) leaves other text readable."""
+    forms = forms_of(["session", "access_token", "Set-Cookie", "hunter-three", "secret99"])
+
+    assert hide("db.session of hunter-three", forms) == f"db.session of {REDACTED}"
+    assert hide("secret99", forms) == REDACTED
 
 
 def test_secrets_that_a_request_sent() -> None:
