@@ -16,6 +16,7 @@ DOCKERFILE = f"FROM {STAND_IN}\nRUN sleep 10\n"
 
 
 @pytest.mark.deploy
+@pytest.mark.timeout(300)  # whoever comes first waits until the engine is installed
 def test_what_is_left(rig: Rig, tmp_path: Path) -> None:
     """Containers, stacks and half-built images of a process that is no more are removed; those of others stay."""
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
