@@ -24,8 +24,8 @@ from .trial import Trial
 from .wire import READY, WORN, Wire
 
 _PARTS = (
-    "handle_term", "handle_hup", "handle_chld", "manage_workers", "spawn_worker", "kill_worker", "reload",
-    "WORKERS", "SIG_QUEUE", "START_CTX", "num_workers", "log", "cfg", "app",
+    "handle_term", "handle_hup", "handle_chld", "manage_workers", "spawn_worker", "kill_worker", "reap_workers",
+    "reload", "WORKERS", "SIG_QUEUE", "START_CTX", "num_workers", "log", "cfg", "app",
 )  # fmt: skip
 """What is asked of gunicorn's master; not all of it is documented, so its absence must not do harm."""
 
@@ -52,6 +52,7 @@ class Master:
         self._stock_manage: Callable[[], None] = server.manage_workers
         self._stock_chld: Callable[[], None] = server.handle_chld
         self._stock_kill: Callable[[int, int], None] = server.kill_worker
+        self._stock_reap: Callable[[], None] = server.reap_workers
         self._pid = os.getpid()
         self._ready: set[int] = set()
         self._leaving: set[int] = set()
@@ -82,6 +83,7 @@ class Master:
         except HaltServer as error:
             self._bury(before)
             if not self._serving():
+                self._server.reap_workers = self._reap_all
                 raise
             self._give_up(error)
             self._server.SIG_QUEUE.put_nowait(signal.SIGCHLD)  # gunicorn did not look at those behind it
@@ -225,6 +227,13 @@ class Master:
                 worker.tmp.fileno()
                 worker.tmp.close()
                 self._server.cfg.child_exit(self._server, worker)
+
+    def _reap_all(self) -> None:
+        """Bury all, while the service ends since one did not come up: gunicorn would trip over the next such."""
+        for _ in range(len(self._server.WORKERS) + 1):
+            with suppress(HaltServer):
+                self._stock_reap()
+                return
 
     def limit_of(self, worker: Any) -> float:
         """Return after how many requests *worker* is to be replaced, `inf` for never.

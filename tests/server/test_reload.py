@@ -133,10 +133,25 @@ def test_code_that_comes_up_in_the_trial_only(gunicorn: StartGunicorn) -> None:
     wait_for(lambda: len(server.worker_pids()) == 2 and server.get("/").text == "three", 20, "the repaired code")
 
 
-def test_start_with_broken_code(gunicorn: StartGunicorn) -> None:
-    """Where no worker serves yet, one that does not come up ends the service, as gunicorn does."""
-    with pytest.raises(RuntimeError, match="gunicorn ended with 3"):
-        gunicorn(source=BROKEN, config=MODULE, args=["-w", "2"])
+ONE_AFTER_THE_OTHER = """
+import os, time
+def create_app():
+    try:
+        os.close(os.open("first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        time.sleep(0.7)
+    raise RuntimeError("no such thing")
+"""
+
+
+@pytest.mark.parametrize("source", [BROKEN, ONE_AFTER_THE_OTHER], ids=["together", "one after the other"])
+def test_start_with_broken_code(gunicorn: StartGunicorn, source: str) -> None:
+    """Where no worker serves yet, one that does not come up ends the service with 3 and says why, however many."""
+    with pytest.raises(RuntimeError, match="gunicorn ended with 3") as caught:
+        gunicorn(source=source, config=MODULE, args=["-w", "2"])
+
+    assert "Worker failed to boot" in str(caught.value)
+    assert "Nobody caught" not in str(caught.value)
 
 
 def test_reload_under_preload(gunicorn: StartGunicorn) -> None:
