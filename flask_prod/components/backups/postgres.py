@@ -121,7 +121,7 @@ def _readable(server: Server) -> Iterator[None]:
     except psycopg.Error as error:
         said = str(error).partition("\n")[0]
         raise BackupError(
-            f"The database {server.database} cannot be read: {said}. A backup needs all of it, so its user must be "
+            f"The database {server.database} cannot be read: {said}. A backup needs all of it: its user must be "
             "allowed to read every table."
         ) from error
 

@@ -20,7 +20,9 @@ class Known:
 
 _NAME = r"((?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\])(?:\.(?:[\w$]+|\"[^\"]+\"|`[^`]+`|\[[^\]]+\]))*)"
 _FLAGS = re.IGNORECASE | re.DOTALL
-_NOISE = re.compile(r"--[^\n]*|/\*.*?\*/|'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+_NOISE = re.compile(r"--[^\n]*|/\*(?!M?!).*?\*/|'(?:[^'\\]|''|\\.)*'", re.DOTALL)
+"""Comments and literals; what MySQL and MariaDB run although it looks like a comment, `/*! ... */`, is neither."""
+
 _SPACE = re.compile(r"\s+")
 
 _TABLES = (
@@ -41,10 +43,11 @@ _COLUMN = re.compile(
 _TYPE = re.compile(
     rf"\bALTER\s+(?:COLUMN\s+)?{_NAME}\s+(?:SET\s+DATA\s+)?TYPE\s+([^,(]+(?:\([^)]*\)[^,]*)?)", _FLAGS
 )
-_MYSQL_TYPE = re.compile(
-    rf"\b(?:MODIFY\s+(?:COLUMN\s+)?|CHANGE\s+(?:COLUMN\s+)?(?={_NAME}\s+)){_NAME}\s+(?:{_NAME}\s+)?"
-    r"([A-Za-z]+(?:\s*\([^)]*\))?)", _FLAGS,
-)  # fmt: skip
+_KIND = r"([A-Za-z]+(?:\s*\([^)]*\))?(?:\s+UNSIGNED\b)?)"
+_MYSQL_TYPE = (
+    re.compile(rf"\bMODIFY\s+(?:COLUMN\s+)?{_NAME}\s+{_KIND}", _FLAGS),
+    re.compile(rf"\bCHANGE\s+(?:COLUMN\s+)?{_NAME}\s+{_NAME}\s+{_KIND}", _FLAGS),
+)
 _AFTER_TYPE = re.compile(r"\s+(?:USING|COLLATE|NOT\s+NULL|NULL|DEFAULT)\b.*", _FLAGS)
 BATCH = "_alembic_tmp_"
 """What Alembic calls the new table while it rebuilds one on SQLite."""
@@ -76,7 +79,7 @@ def dangers(statement: str, known: Known, version_table: str = "alembic_version"
 
 def _type_changes(table: str, actions: str, known: Known) -> Iterator[str]:
     found = [(match[1], match[2]) for match in _TYPE.finditer(actions)]
-    found += [(match[1] or match[2], match[4]) for match in _MYSQL_TYPE.finditer(actions)]
+    found += [(match[1], match.groups()[-1]) for kind in _MYSQL_TYPE for match in kind.finditer(actions)]
     for column, new in found:
         before, after = known.type_of(table, plain(column)), _AFTER_TYPE.sub("", new).strip()
         if before is not None and loses(before, after):
@@ -94,19 +97,23 @@ _ALIASES = {
     "BOOL": "BOOLEAN", "TIMESTAMP WITHOUT TIME ZONE": "TIMESTAMP", "TIMESTAMPTZ": "TIMESTAMP WITH TIME ZONE",
     "NVARCHAR": "VARCHAR", "DATETIME": "TIMESTAMP", "JSONB": "JSON",
 }  # fmt: skip
-_RANKS = {"SMALLINT": 2, "INTEGER": 4, "BIGINT": 8, "REAL": 4, "FLOAT": 8, "DOUBLE PRECISION": 8}
-_INTEGERS = ("SMALLINT", "INTEGER", "BIGINT")
-_TEXTS = ("VARCHAR", "CHAR", "TEXT")
+_WHOLE = {"TINYINT": 1, "SMALLINT": 2, "MEDIUMINT": 3, "INTEGER": 4, "BIGINT": 8}
+_RANKS = {**_WHOLE, "REAL": 4, "FLOAT": 8, "DOUBLE PRECISION": 8}
+_INTEGERS = tuple(_WHOLE)
 _ANY_LENGTH = 10**9
+_LENGTHS = {"TINYTEXT": 255, "TEXT": _ANY_LENGTH, "MEDIUMTEXT": _ANY_LENGTH + 1, "LONGTEXT": _ANY_LENGTH + 2}
+"""Which holds more: MySQL's TEXT is one of four, PostgreSQL's and SQLite's the only one."""
+
+_TEXTS = ("VARCHAR", "CHAR", *_LENGTHS)
 
 
 def loses(before: str, after: str) -> bool:
     """Tell whether values of type *before* may not fit *after*; what is not known to fit does not."""
     (old, old_size), (new, new_size) = _parsed(before), _parsed(after)
-    if new in _TEXTS and new != "CHAR" and not new_size:
-        return False  # everything has a text
     if old in _TEXTS and new in _TEXTS:
         return _length(old, old_size) > _length(new, new_size)
+    if new in _TEXTS and new != "CHAR" and not new_size:
+        return False  # everything has a text
     if new == "NUMERIC" and (old == "NUMERIC" or old in _INTEGERS):
         return bool(new_size) and (old in _INTEGERS or _numeric_loses(old_size, new_size))
     if old in _RANKS and new in _RANKS and (old in _INTEGERS) == (new in _INTEGERS):
@@ -117,13 +124,16 @@ def loses(before: str, after: str) -> bool:
 def _parsed(kind: str) -> tuple[str, tuple[int, ...]]:
     sizes = tuple(int(number) for number in re.findall(r"\d+", "".join(re.findall(r"\(([^)]*)\)", kind))))
     name = _SPACE.sub(" ", re.sub(r"\([^)]*\)", " ", kind)).strip().upper()
-    return _ALIASES.get(name, name), sizes
+    if name == "TINYINT" and sizes == (1,):
+        return "BOOLEAN", ()  # which is what MySQL makes of it
+    name = _ALIASES.get(name, name)
+    return name, () if name.partition(" ")[0] in _INTEGERS else sizes  # of integers it is only how they are shown
 
 
 def _length(name: str, size: tuple[int, ...]) -> int:
     if name == "CHAR":
         return size[0] if size else 1
-    return size[0] if size else _ANY_LENGTH
+    return size[0] if size else _LENGTHS.get(name, _ANY_LENGTH)
 
 
 def _numeric_loses(old: tuple[int, ...], new: tuple[int, ...]) -> bool:

@@ -6,7 +6,10 @@ import pytest
 
 from flask_prod.components.migrations.danger import Known, dangers, loses, statements
 
-TYPES = {("items", "name"): "VARCHAR(20)", ("items", "price"): "INTEGER", ("shop.items", "price"): "INTEGER"}
+TYPES = {
+    ("items", "name"): "VARCHAR(20)", ("items", "price"): "INTEGER", ("shop.items", "price"): "INTEGER",
+    ("items", "note"): "LONGTEXT",
+}  # fmt: skip
 
 DESTROY = {
     "DROP TABLE items": "drops the table items",
@@ -32,9 +35,23 @@ DESTROY = {
     "ALTER TABLE shop.items ALTER COLUMN price TYPE SMALLINT": "changes shop.items.price from INTEGER to SMALLINT",
     "ALTER TABLE items MODIFY name VARCHAR(10) NOT NULL": "changes items.name from VARCHAR(20) to VARCHAR(10)",
     "ALTER TABLE items CHANGE name title VARCHAR(10)": "changes items.name from VARCHAR(20) to VARCHAR(10)",
+    "/*!50000 DROP TABLE items */": "drops the table items",
+    "/*M! TRUNCATE items */": "empties the table items",
+    "ALTER TABLE items CHANGE COLUMN `price` `cents` SMALLINT NOT NULL":
+        "changes items.price from INTEGER to SMALLINT",
+    "ALTER TABLE items MODIFY price INTEGER UNSIGNED": "changes items.price from INTEGER to INTEGER UNSIGNED",
+    "ALTER TABLE items MODIFY note TEXT": "changes items.note from LONGTEXT to TEXT",
+    "ALTER TABLE items MODIFY note MEDIUMTEXT": "changes items.note from LONGTEXT to MEDIUMTEXT",
 }  # fmt: skip
 
 KEEP = (
+    "/* My words: DROP TABLE items */ SELECT 1",
+    "ALTER TABLE items MODIFY name LONGTEXT",
+    "ALTER TABLE items MODIFY name TINYTEXT",
+    "ALTER TABLE items MODIFY note LONGTEXT NOT NULL",
+    "ALTER TABLE items MODIFY price INTEGER NOT NULL",
+    "ALTER TABLE items CHANGE price cents BIGINT NULL",
+    "ALTER TABLE items CHANGE COLUMN `price` `cents` INTEGER NOT NULL",
     "CREATE TABLE items (id INTEGER)",
     "INSERT INTO items VALUES ('DROP TABLE items; it''s text')",
     "-- DROP TABLE items\nSELECT 1",

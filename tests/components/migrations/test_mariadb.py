@@ -39,6 +39,28 @@ def test_upgrade_and_downgrade(build: Build, scripts: Scripts, mariadb_url: str)
     assert tables(mariadb_url) == {"alembic_version"}
 
 
+def test_types_of_mariadb(build: Build, scripts: Scripts, mariadb_url: str) -> None:
+    """What keeps all values is no danger, as the server itself calls its types; what may lose some is one."""
+    kinds = {"n": "sa.Integer()", "u": "mysql.INTEGER(unsigned=True)", "t": "sa.Text()", "b": "sa.Boolean()",
+             "s": "sa.String(20)", "d": "sa.DateTime()", "p": "sa.Numeric(8, 2)", "f": "sa.Double()"}  # fmt: skip
+    columns = ", ".join(f"sa.Column('{name}', {kind})" for name, kind in kinds.items())
+    imports = "from sqlalchemy.dialects import mysql"
+    scripts.add(
+        "two", f"{imports}; op.create_table('all', sa.Column('id', sa.Integer, primary_key=True), {columns})"
+    )
+    build(mariadb_url).upgrade()
+    changes = [
+        f"op.alter_column('all', '{name}', existing_type={kind}, nullable=False)" for name, kind in kinds.items()
+    ]
+    scripts.add("three", "; ".join([imports, *changes]))
+    scripts.add("four", f"{imports}; op.alter_column('all', 't', type_=mysql.LONGTEXT())")
+    scripts.add("five", "op.alter_column('all', 't', type_=sa.Text())")
+
+    assert build(mariadb_url).upgrade("four") == ["three", "four"]
+    with pytest.raises(Destructive, match=r"changes all\.t from LONGTEXT to TEXT"):
+        build(mariadb_url).upgrade()
+
+
 def test_one_migrator_at_a_time(build: Build, scripts: Scripts, mariadb: MariaDB, mariadb_url: str) -> None:
     """Three at once: one applies. Who is kept out is told who holds the lock; other databases have their own."""
     migrations = build(mariadb_url)
