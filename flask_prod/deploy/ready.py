@@ -19,7 +19,7 @@ import msgspec
 from flask_prod.core.errors import ProdKitError
 from flask_prod.core.kit import KitState
 from flask_prod.review import Subject, review
-from flask_prod.review.rules import RULES, sums
+from flask_prod.review.rules import rules_for, sums
 
 from .checked import Check, Doubtful, Failed, Result, Skipped, run
 from .migrated import migrations_of
@@ -65,7 +65,7 @@ class Readiness:
     def settings(self) -> str:
         """`flask prod check` has nothing to say."""
         subject = Subject(self.state)
-        report = review(subject, RULES, more=sums, silences=subject.get("CHECK_SILENCE") or {})
+        report = review(subject, rules_for(subject), more=sums, silences=subject.get("CHECK_SILENCE") or {})
         if report.fails("warning"):
             ids = [one.id for one in report.findings if one.severity != "info"]
             raise Failed(f"{', '.join(ids[:_SHOWN])}: see `flask prod check`")
