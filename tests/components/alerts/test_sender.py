@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -27,6 +28,9 @@ class Counted:
 
     def inc(self, *labels: str) -> None:
         self.results += labels
+
+    def counting(self, *labels: str) -> Callable[[], None]:
+        return partial(self.inc, *labels)
 
     def show(self, *labels: str) -> None:
         """Show nothing: a test looks at what was counted."""
