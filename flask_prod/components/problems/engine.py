@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,12 +73,12 @@ class ProblemPages:
         own = getattr(error, "problem", None)
         if isinstance(own, Mapping):
             members.update(own)
-        return msgspec.json.encode(members, enc_hook=str)
+        return _encoded(members)
 
-    def _html(self, record: RequestRecord, error: HTTPException, code: int) -> str:
+    def _html(self, record: RequestRecord, error: HTTPException, code: int) -> bytes:
         if record.nonce is None:
             record.nonce = secrets.token_urlsafe(16)
-        return self._page.substitute(
+        page = self._page.substitute(
             code=code,
             title=escape(error.name),
             detail=escape(detail_of(error, code)),
@@ -87,6 +88,14 @@ class ProblemPages:
             home=escape(quote(record.environ.get("SCRIPT_NAME", "").encode("latin-1", "replace")) + "/"),
             nonce=record.nonce,
         )
+        return page.encode("utf-8", "replace")
+
+
+def _encoded(members: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(members, enc_hook=str)
+    except UnicodeEncodeError:  # JSON can bring in half a surrogate pair, which a description then repeats
+        return json.dumps(members, default=str, skipkeys=True).encode()
 
 
 def detail_of(error: HTTPException, code: int) -> str:

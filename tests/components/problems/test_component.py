@@ -169,6 +169,18 @@ def test_description_reaches_the_client(make_app: MakeApp) -> None:
     assert client.get("/api/fields").get_json()["errors"] == {"name": "is missing"}
 
 
+@pytest.mark.parametrize("accept", ["application/json", BROWSER])
+def test_half_a_letter(make_app: MakeApp, accept: str) -> None:
+    """A description that repeats half a surrogate pair of the client's is that answer still, and no crash."""
+    app = build(make_app)
+    app.add_url_rule("/api/half", "half", lambda: abort(400, "No product \ud800."))
+
+    answer = app.test_client().get("/api/half", headers={"Accept": accept})
+
+    assert answer.status_code == 400
+    assert b"No product" in answer.data
+
+
 def test_members_of_an_exception(make_app: MakeApp) -> None:
     """An exception may bring a type and members of its own."""
     body = build(make_app).test_client().get("/api/quota").get_json()
