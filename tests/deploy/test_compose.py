@@ -115,9 +115,19 @@ def test_wrong_parts_are_found(stack: Stack, home: Path, names: set[str]) -> Non
 
 def test_secrets(stack: Stack, plan: Plan) -> None:
     """Every secret of the service is mounted into each of its processes, and no other's."""
-    for name in ("web", "worker", "migrate"):
+    for name in ("web", "worker", "migrate", "backup"):
         assert stack["services"][name]["secrets"] == list(plan.secrets)
     assert {"POSTGRES_PASSWORD", "GRAFANA_PASSWORD"}.isdisjoint(plan.secrets)
+
+
+def test_backups(stack: Stack, plan: Plan, home: Path) -> None:
+    """They are made by the schedule, into a volume that web sees too, which tells how old the newest is."""
+    backup, web = stack["services"]["backup"], stack["services"]["web"]
+
+    assert backup["command"] == ["backup", plan.deploy.backup_schedule]
+    assert backup["volumes"] == web["volumes"]
+    assert "backups:/backups" in backup["volumes"]
+    assert "put BACKUP_URL /backups\n" in (home / "secrets.sh").read_text()
 
 
 def test_ports(stack: Stack, home: Path, plan: Plan) -> None:
@@ -153,7 +163,7 @@ def test_time_limits_and_pools_add_up(stack: Stack, plan: Plan, app: Flask, home
     pool = values["DATABASE_MAX_OPEN_CONNS"]
     running = web["deploy"]["replicas"] * workers * pool + values["JOBS_WORKERS"] * 2
 
-    for name in ("web", "worker", "migrate"):
+    for name in ("web", "worker", "migrate", "backup"):
         assert stack["services"][name]["stop_grace_period"] == said["TERMINATION_GRACE"] == f"{plan.grace}s"
     assert findings(values, planned(values, workers), allowed) == ()
     assert running <= plan.connections <= allowed - 3
