@@ -83,7 +83,7 @@ class Declared(_Promise):
 
     def show(self, values: Sequence[object]) -> None:
         """Let every application show the series of these label values as zero before it is first used."""
-        self.initial.setdefault(tuple(map(str, values)))
+        self.initial.setdefault(tuple(map(_text, values)))
 
     def _key(self, values: Sequence[object], named: Mapping[str, object]) -> tuple[str, ...]:
         given = tuple(named) if named else values
@@ -91,13 +91,19 @@ class Declared(_Promise):
             raise ValueError(f"{self.name} has the labels {self.label_names}; {given} are not values for these.")
         if named and set(named) != set(self.label_names):
             raise ValueError(f"{self.name} has the labels {self.label_names}, not {given}.")
-        return tuple(str(named[name]) for name in self.label_names) if named else tuple(map(str, values))
+        return tuple(_text(value) for value in ([named[name] for name in self.label_names] if named else values))
 
     def _real(self) -> Any:
         return here().series(self).metric
 
     def _kind(self) -> type[MetricWrapperBase]:
         return self.kind
+
+
+def _text(value: object) -> str:
+    """Return a label's value as text that UTF-8 has: half a surrogate pair would end every scrape from then on."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class DeclaredChild(_Promise):

@@ -82,6 +82,17 @@ def test_wrong_labels(
     assert scrape(app).total("shop_orders_total") == 0
 
 
+@pytest.mark.parametrize("value", ["half \ud800", "nul \0", 'a"b\\c\nd', "é 漢", "x" * 10_000])
+def test_hostile_values(kit: ProdKit, metrics: MetricsFace, make_app: MakeApp, scrape: Scrape, value: str) -> None:
+    """Whatever a client brings into a label, by JSON for instance, is counted and can be scraped."""
+    orders = metrics.business.counter("shop_orders_total", "Orders placed", ["channel"])
+    app = make_app(kit=kit)
+    with app.app_context():
+        orders.labels(value).inc()
+
+    assert scrape(app).total("shop_orders_total") == 1
+
+
 def test_info_of_each_application(kit: ProdKit, metrics: MetricsFace, make_app: MakeApp, scrape: Scrape) -> None:
     """A fact that is told in an application's context is that application's, and changes none of another's."""
     first = make_app(kit=kit)
