@@ -23,10 +23,13 @@ def fallback(
 
     Each failure is counted in `flask_prod_fallbacks_total` under *name*, the function's own by default, and
     reported once. An HTTPException, such as that of `abort(404)`, passes unless *on* names a class of those.
+    TypeError for a generator function: it fails when it is read, after it has answered.
     """
     kinds = on if isinstance(on, tuple) else (on,)
 
     def decorate(function: FunctionT) -> FunctionT:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"fallback cannot guard the generator {function.__qualname__}: guard what it calls.")
         guard = _guard_async if inspect.iscoroutinefunction(function) else _guard
         return cast(FunctionT, guard(function, value, _Failures(kinds, name or function.__qualname__)))
 

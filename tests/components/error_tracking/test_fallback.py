@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from flask import Flask, abort
 from werkzeug.exceptions import HTTPException, NotFound
 
 from flask_prod import ProdKit
+from flask_prod.components.error_tracking import fallback
 from tests.apps import MakeApp
 from tests.servers import HttpSink
 
@@ -123,3 +125,13 @@ def test_without_sentry(make_app: MakeApp, prod: ProdKit, caplog: pytest.LogCapt
     with make_app(kit=prod).app_context():
         assert stock() == 0
     assert caplog.messages == ["stock failed, its fallback answers: integer division or modulo by zero"]
+
+
+def test_generators() -> None:
+    """A generator is refused: it has answered before it can fail."""
+
+    def numbers() -> Iterator[int]:
+        yield 1
+
+    with pytest.raises(TypeError, match=r"cannot guard the generator .*numbers"):
+        fallback([])(numbers)
