@@ -86,6 +86,11 @@ class Subject:
         """Tell whether the application has a Flask extension."""
         return self.app is not None and extension in self.app.extensions
 
+    @property
+    def uses_login(self) -> bool:
+        """Tell whether the application has Flask-Login, which is no entry of `app.extensions`."""
+        return self.uses("login") or hasattr(self.app, "login_manager")
+
     @cached_property
     def secrets(self) -> dict[str, str]:
         """Every secret by the name it is set under; addresses are not among them."""

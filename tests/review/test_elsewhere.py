@@ -271,3 +271,17 @@ def test_pickles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = site()
     app.config.update(SESSION_TYPE="redis")
     assert ids(reviewed(app, tmp_path)) == []
+
+
+def test_sign_in_is_remembered(tmp_path: Path) -> None:
+    """Flask-Login, which stands at the application and in no list, needs a key, and a flag for its own cookie."""
+
+    def with_login(**config: Any) -> list[str]:
+        app = site(**config)
+        app.login_manager = object()  # type: ignore[attr-defined]  # as Flask-Login does it
+        app.view_functions.pop("basket")
+        return ids(reviewed(app, tmp_path))
+
+    assert with_login() == ["P314"]
+    assert with_login(REMEMBER_COOKIE_SECURE=True) == []
+    assert with_login(REMEMBER_COOKIE_SECURE=True, SECRET_KEY=None) == ["P101"]

@@ -77,10 +77,8 @@ def insecure_cookie(subject: Subject) -> Evidences:
     """Whoever sees one request has the visitor's session."""
     if subject.app is None or not subject.app.secret_key or subject.app.debug:
         return  # debug mode lets cookies go by http, and is a finding of its own
-    for key in ("SESSION_COOKIE_SECURE", "REMEMBER_COOKIE_SECURE"):
-        used = key.startswith("SESSION") or subject.uses("login") or subject.config(key) is not None
-        if used and subject.config(key) is False:
-            yield Evidence(f"{key} is false", "SECURITY_COOKIE_SECURE")
+    if subject.config("SESSION_COOKIE_SECURE") is False:
+        yield Evidence("SESSION_COOKIE_SECURE is false", "SECURITY_COOKIE_SECURE")
 
 
 @rule(
@@ -159,6 +157,22 @@ def csrf(subject: Subject) -> Evidences:
         yield Evidence("WTF_CSRF_ENABLED is false", "WTF_CSRF_ENABLED")
 
 
+@rule(
+    "P314", WARNING, "The cookie that remembers a sign-in also goes over plain HTTP",
+    remedy="REMEMBER_COOKIE_SECURE=True and REMEMBER_COOKIE_SAMESITE='Lax' in app.config.",
+)  # fmt: skip
+def remember_cookie(subject: Subject) -> Evidences:
+    """Flask-Login sets it for a year where a view says `remember=True`, and without this flag unless told: whoever
+    sees one request is signed in as the visitor."""
+    key = "REMEMBER_COOKIE_SECURE"
+    if subject.app is None or subject.app.debug:
+        return
+    if subject.config(key) is False:
+        yield Evidence(f"{key} is false", key)
+    elif subject.uses_login and not subject.config(key):
+        yield Evidence(f"{key} is not set, and Flask-Login is used", key)
+
+
 def _script_sources(policy: str | Mapping[str, str | list[str]]) -> list[str]:
     if isinstance(policy, str):
         parts = (part.split() for part in policy.split(";") if part.strip())
@@ -179,5 +193,5 @@ def _origins(subject: Subject) -> Iterator[tuple[str, str]]:
 
 RULES = (
     no_policy, loose_policy, reporting, hsts, frames, insecure_cookie, readable_cookie, same_site, plain_origins,
-    home_origins, any_host, jwt_cookies, csrf,
+    home_origins, any_host, jwt_cookies, csrf, remember_cookie,
 )  # fmt: skip

@@ -273,7 +273,9 @@ def _signers(subject: Subject) -> Iterator[str]:
 
     if subject.app is None:
         return
-    known = {"login": "Flask-Login", "csrf": "Flask-WTF", "security": "Flask-Security"}
+    known = {"csrf": "Flask-WTF", "security": "Flask-Security"}
+    if subject.uses_login:
+        yield "Flask-Login"
     yield from (name for key, name in known.items() if subject.uses(key))
     for endpoint, view in subject.app.view_functions.items():
         names = getattr(getattr(view, "__code__", None), "co_names", ())
