@@ -73,6 +73,7 @@ def sorted_indexes(table: sa.Table) -> list[sa.Index]:
 def outbox_table(name: str) -> sa.Table:
     """Return the table in a metadata of its own, so that no `create_all` of the application makes or drops it."""
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+    text = sa.Text().with_variant(sa.Text(2**24), "mysql", "mariadb")  # LONGTEXT there: TEXT ends after 64 KB
     return sa.Table(
         name,
         sa.MetaData(),
@@ -85,17 +86,19 @@ def outbox_table(name: str) -> sa.Table:
         sa.Column("due", sa.Double(), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
         sa.Column("moved", sa.Double(), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("body", text, nullable=False),
         sa.Column("claim", sa.String(255), nullable=False),
         sa.Column("sent_to", sa.String(64), nullable=False),
         sa.Column("lease", sa.Double(), nullable=False),
         sa.Column("token", sa.String(40), nullable=False),
         sa.Column("crashes", sa.Integer(), nullable=False),
         sa.Column("error", sa.String(255), nullable=False),
-        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("reason", text, nullable=False),
         sa.Column("told", sa.Integer(), nullable=False),
         sa.Index(f"ix_{name}_next", "status", "queue", "place", "id"),
         sa.Index(f"ix_{name}_moved", "status", "moved"),
+        mysql_charset="utf8mb4",  # a server's default may be latin1
+        mariadb_charset="utf8mb4",
     )
 
 
