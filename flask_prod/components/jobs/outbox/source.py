@@ -124,7 +124,7 @@ class DatabaseSource:
         self._outbox = outbox
         self._table = outbox.table
         self._lease = 3 * engine.heartbeat
-        self._cleaned_at = 0.0
+        self._cleaned_at = self._hold = 0.0
 
     # In a child
 
@@ -214,6 +214,9 @@ class DatabaseSource:
         if moment - self._cleaned_at >= self._engine.heartbeat:
             self._cleaned_at = moment
             self._forget(moment)
+        # After an outage whoever lives must have had the time to prolong its leases.
+        if time.monotonic() < self._hold:
+            return []
         return self._give_back(self._table.c.lease < moment, "crash", "The worker that ran it has gone.")
 
     def _give_back(self, whose: sa.ColumnElement[bool], fate: Fate, why: str) -> list[tuple[str, str]]:
@@ -276,6 +279,7 @@ class DatabaseSource:
         try:
             yield
         except (SQLAlchemyError, OSError) as error:
+            self._hold = time.monotonic() + self._lease
             raise SourceAway(
                 f"The database: {type(error).__name__}: {getattr(error, 'orig', error)}"[:300]
             ) from error

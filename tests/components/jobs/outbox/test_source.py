@@ -14,8 +14,17 @@ import pytest
 import sqlalchemy as sa
 from flask import Flask
 
-from flask_prod.components.jobs.delivery.source import Again, Dead, Delivery, Finished, Presence, Released
+from flask_prod.components.jobs.delivery.source import (
+    Again,
+    Dead,
+    Delivery,
+    Finished,
+    Presence,
+    Released,
+    SourceAway,
+)
 from flask_prod.components.jobs.outbox.source import DatabaseSource
+from flask_prod.components.jobs.outbox.table import Outbox
 from tests.apps import MakeApp
 from tests.servers import Postgres, Process
 
@@ -136,6 +145,28 @@ def test_lease_that_ended_is_given_back(app: Flask, source: DatabaseSource) -> N
         connection.execute(sa.update(table).values(lease=time.time() - 1))
 
     assert source.look_after() == [(delivery.job.id, "crash")]
+
+
+def test_outage_takes_no_lease(app: Flask, source: DatabaseSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an outage, a lease that ended meanwhile is judged when its holder could have prolonged it."""
+    add.dispatch(1)
+    session_of(app).commit()
+    delivery = taken(source)
+    with outbox_of(app).engine.begin() as connection:
+        connection.execute(sa.update(outbox_of(app).table).values(lease=time.time() - 1))
+    with monkeypatch.context() as outage:
+        outage.setattr(Outbox, "engine", property(_refuse))
+        with pytest.raises(SourceAway):
+            source.beat([delivery.token])
+
+    assert source.look_after() == []
+    moment = time.monotonic() + 60
+    monkeypatch.setattr(time, "monotonic", lambda: moment)
+    assert source.look_after() == [(delivery.job.id, "crash")]
+
+
+def _refuse(_: Outbox) -> sa.Engine:
+    raise sa.exc.OperationalError("SELECT 1", {}, OSError("the server is restarted"))
 
 
 def test_unique_job_is_written_once(app: Flask, source: DatabaseSource) -> None:
