@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -59,7 +60,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_configure() -> None:
-    """Let examples of hypothesis take the time that a busy machine needs; a test's own settings win."""
+    """Let examples of hypothesis take the time that a busy machine needs; a test's own settings win.
+
+    A run in the background of a script ignores SIGINT, and so would all that it starts.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     settings.register_profile("flask-prod", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("flask-prod")
 
