@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,14 +45,28 @@ def provide(names: Sequence[str], package: str, folder: Path, without: Sequence[
     unpacked = folder / package / "start"
     if found is None and not unpacked.exists():
         try:
-            with tempfile.TemporaryDirectory(dir=folder) as apart:
-                root = _bring(package, Path(apart), without)
-                shutil.rmtree(folder / package, ignore_errors=True)  # what an older version of this file left
-                root.rename(folder / package)
+            with _alone(folder, package):
+                if not unpacked.exists():
+                    _unpack(package, folder, without)
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             raise Missing(f"no {names[0]} on PATH, nor can apt-get bring {package}: {_reason(error)}") from error
     beside = unpacked.parent / "usr/bin" / names[0]  # promtool of the package prometheus, which needs no launcher
     return found or str(beside if names[0] != package and beside.is_file() else unpacked)
+
+
+@contextmanager
+def _alone(folder: Path, package: str) -> Iterator[None]:
+    """Let one of several test processes bring a package, and the others wait for it."""
+    with open(folder / f"{package}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _unpack(package: str, folder: Path, without: Sequence[str] | None) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as apart:
+        root = _bring(package, Path(apart), without)
+        shutil.rmtree(folder / package, ignore_errors=True)  # what an older version of this file left
+        root.rename(folder / package)
 
 
 def _reason(error: Exception) -> str:
