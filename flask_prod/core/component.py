@@ -18,16 +18,19 @@ from .settings import Section, ServiceSettings
 
 if TYPE_CHECKING:
     import click
-    from _typeshed.wsgi import WSGIApplication
     from flask import Flask
     from werkzeug.exceptions import HTTPException
     from werkzeug.wrappers import Response
+
+    from .early import Ready
 
 SettingsT = TypeVar("SettingsT", bound=Section)
 HandleT = TypeVar("HandleT")
 
 HeaderList: TypeAlias = list[tuple[str, str]]
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
 Ask: TypeAlias = "Callable[[RequestRecord], Response | HTTPException | None]"
+Finder: TypeAlias = "Callable[[RequestRecord], tuple[Ready, Pairs] | None]"
 
 
 class Stage(IntEnum):
@@ -157,12 +160,17 @@ class Contribution(Generic[HandleT]):
     steps: tuple[Step, ...] = ()
     """Guards of the one pass; only these may answer."""
 
-    early: Callable[[RequestRecord], WSGIApplication | None] | None = None
-    """Finds an answer that needs nothing of Flask, and says in the record whose endpoint and route it is; it is
-    given once the steps from HTTPS on have let the request pass. One room at most."""
+    early: Finder | None = None
+    """Finds an answer that needs nothing of Flask, with those of its headers that are new each time, and says in
+    the record whose endpoint and route it is; it is given once the steps from HTTPS on have let the request pass.
+    One room at most."""
 
     headers: Callable[[RequestRecord, HeaderList], None] | None = None
     """Adds to the headers of every answer, whatever its status and whoever gave it."""
+
+    steady: bool = False
+    """Whether early answers may repeat what `headers` has added, to requests of the same route, method, scheme,
+    host and Origin that are given the same answer. For one request it forbids that by `record.singular`."""
 
     observe: Callable[[RequestRecord], None] | None = None
     """Told when the body is closed; can neither change nor fail the answer."""

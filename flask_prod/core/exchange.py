@@ -125,13 +125,18 @@ class Exchange(msgspec.Struct, eq=False):
                 record.outcome = "aborted"
             if record.error is not None and record.status < 500 and record.outcome != "crashed":
                 record.error = None
-            record.duration = perf_counter() - record.started
-            for observe in self.pipeline.observers:
-                try:
-                    observe(record)
-                except Exception:
-                    logger.exception("observer %s failed", observe)
-            leave(record)
+            self.end()
+
+    def end(self) -> None:
+        """Tell the observers of the request, which is over."""
+        record = self.record
+        record.duration = perf_counter() - record.started
+        for observe in self.pipeline.observers:
+            try:
+                observe(record)
+            except Exception:
+                logger.exception("observer %s failed", observe)
+        leave(record)
 
 
 class Shape(NamedTuple):

@@ -203,6 +203,7 @@ def _publish(installing: _Installing, settings: Settings, reloader: Reloader | N
     pipeline = Pipeline(installing.app, contributions, lifecycle.start)
     alive.update({"pipeline": Contribution(handle=pipeline, after_fork=pipeline.after_fork)}, **contributions)
     if reloader is not None:
+        reloader.then = pipeline.renew
         alive["settings"] = Contribution(
             handle=reloader,
             periodic=reloader.periodic(installing.service.reload_seconds),

@@ -21,8 +21,8 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from werkzeug.wrappers import Response
 
 from .client import READ_AT_ONCE, EagerClients
-from .component import Ask, Contribution, Stage, Step
-from .early import early_of
+from .component import Ask, Contribution, Pairs, Stage, Step
+from .early import Ready, Whole, early_of
 from .exchange import Exchange, Shapes
 from .record import RECORD_KEY, RequestRecord, current
 from .redaction import shown_path
@@ -55,13 +55,21 @@ class Pipeline:
         self._routed = _asks(steps, Stage.HTTPS, Stage.CACHE)
         self._early = early_of(contributions, steps)
         self.headers = _hooks(contributions, "headers")
+        steady = {c.headers for c in contributions.values() if c.steady}
+        self.steady = tuple(hook for hook in self.headers if hook in steady)
+        self.varying = tuple(hook for hook in self.headers if hook not in steady)
         self.observers = _hooks(contributions, "observe")
         self._render = next((c.render for c in contributions.values() if c.render), render_plainly)
         self._paths, self._subtrees = _split(contributions)
         self._own = (*self._paths, *self._subtrees, *(step.path for step in steps if step.path))
         self.shapes = Shapes()
         self._begin_process = start
+        self.renew()
         self.after_fork()
+
+    def renew(self) -> None:
+        """Have what was kept of answers made anew: settings have changed."""
+        self.edition = object()
 
     def after_fork(self) -> None:
         """Begin anew: a forked child has started nothing yet and must not repeat its parent's request ids."""
@@ -98,13 +106,20 @@ class Pipeline:
         if outer is not None:
             record.outer = outer
         current.set(record)
-        exchange = Exchange(self, record, start_response)
+        exchange: Exchange | None = None
         try:
             answer = self._ask_entering(record)
-            exchange.body = (self._wsgi if answer is None else answer)(environ, exchange.begin)
+            if isinstance(answer, tuple):
+                exchange = whole = Whole(self, record, start_response)
+                whole.give(*answer)
+            else:
+                exchange = Exchange(self, record, start_response)
+                exchange.body = (self._wsgi if answer is None else answer)(environ, exchange.begin)
         except Exception as error:
+            exchange = exchange or Exchange(self, record, start_response)
             exchange.body = self._crash(exchange, error)
         except BaseException as error:  # the worker is told to end, a greenlet's time is up
+            exchange = exchange or Exchange(self, record, start_response)
             exchange.crash(error)
             exchange.close()
             raise
@@ -125,7 +140,7 @@ class Pipeline:
         """Tell whether *path* is a probe or a scrape."""
         return path in self._paths or any(path.startswith(subtree) for subtree in self._subtrees)
 
-    def _ask_entering(self, record: RequestRecord) -> WSGIApplication | None:
+    def _ask_entering(self, record: RequestRecord) -> WSGIApplication | tuple[Ready, Pairs] | None:
         """Ask the steps before Flask; paths of the kit's own make a request operational."""
         own = record.path.startswith(self._own)
         for ask in self._arriving.all if own else self._arriving.most:

@@ -82,6 +82,9 @@ class CounterPort(Protocol):
     def inc(self, *labels: str) -> None:
         """Add one to the series with these label values."""
 
+    def counting(self, *labels: str) -> Callable[[], None]:
+        """Return what adds one to this series, for who does so on every request."""
+
     def show(self, *labels: str) -> None:
         """Show this series as zero before it is first counted: Prometheus takes no notice of a first one."""
 
@@ -143,6 +146,9 @@ class NoMeter:
 class _Nothing:
     def inc(self, *labels: str) -> None:
         return
+
+    def counting(self, *labels: str) -> Callable[[], None]:
+        return self.inc
 
     def show(self, *labels: str) -> None:
         return

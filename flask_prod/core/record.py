@@ -16,6 +16,9 @@ current: ContextVar[RequestRecord | None] = ContextVar("flask_prod_record", defa
 `current_record`."""
 
 
+_NOTHING: frozenset[str] = frozenset()
+
+
 class RequestRecord:
     """One request from its first byte to its last; times are `time.perf_counter` seconds.
 
@@ -23,6 +26,9 @@ class RequestRecord:
     `route` is the rule that matched, None when none did. `error` is the exception behind a 5xx answer.
     `answered` are the names, in lower case, of the headers that the application itself answered with, and
     `content_type` is one of them; both are there when rooms add their headers.
+    `singular` says that what rooms add to the headers of this answer holds for no other request.
+    `alike` is shared by requests of one route and method that are given the same answer: a room keeps there, under
+    its name, what holds for all of them.
     `refusal` is what a guard answered before Flask was entered; the pass gives it where error handlers are.
     `trace_id` and `span_id` are the lower-case hex of W3C trace context, empty without traces; `sampled` says that
     the request's spans are kept, and `span` is the tracing room's own.
@@ -30,30 +36,43 @@ class RequestRecord:
     database room's own.
     """
 
-    # Defaults of the class rather than assignments per request: most of them stay as they are.
-    endpoint: str | None = None
-    route: str | None = None
-    operational: bool = False
-    status: int = 0
-    bytes_sent: int = 0
-    duration: float = 0.0
-    outcome: str = "ok"
-    error: BaseException | None = None
-    answered: frozenset[str] = frozenset()
-    content_type: str = ""
-    user_id: str | None = None
-    trace_id: str = ""
-    span_id: str = ""
-    sampled: bool = False
-    span: Any = None
-    nonce: str | None = None
-    limits: Any = None
-    extra: dict[str, Any] | None = None
-    outer: RequestRecord | None = None
-    refusal: Any = None
-    db_queries: int = 0
-    db_seconds: float = 0.0
-    db_statements: Any = None
+    # Slots, all of them set: an attribute of the class behind one of the instance makes each reading of it slow.
+    __slots__ = (
+        "__weakref__",
+        "alike",
+        "answered",
+        "bytes_sent",
+        "client",
+        "content_type",
+        "db_queries",
+        "db_seconds",
+        "db_statements",
+        "duration",
+        "endpoint",
+        "environ",
+        "error",
+        "extra",
+        "host",
+        "limits",
+        "method",
+        "nonce",
+        "operational",
+        "outcome",
+        "outer",
+        "path",
+        "refusal",
+        "request_id",
+        "route",
+        "sampled",
+        "scheme",
+        "singular",
+        "span",
+        "span_id",
+        "started",
+        "status",
+        "trace_id",
+        "user_id",
+    )
 
     def __init__(self, environ: WSGIEnvironment, request_id: str, started: float) -> None:
         self.environ = environ
@@ -64,6 +83,31 @@ class RequestRecord:
         self.scheme: str = environ["wsgi.url_scheme"]
         self.host: str = environ.get("HTTP_HOST") or environ["SERVER_NAME"]
         self.client: str = environ.get("REMOTE_ADDR") or ""
+        self.endpoint: str | None = None
+        self.route: str | None = None
+        self.operational: bool = False
+        self.status: int = 0
+        self.bytes_sent: int = 0
+        self.duration: float = 0.0
+        self.outcome: str = "ok"
+        self.error: BaseException | None = None
+        self.answered: frozenset[str] = _NOTHING
+        self.content_type: str = ""
+        self.singular: bool = False
+        self.alike: dict[str, Any] | None = None
+        self.user_id: str | None = None
+        self.trace_id: str = ""
+        self.span_id: str = ""
+        self.sampled: bool = False
+        self.span: Any = None
+        self.nonce: str | None = None
+        self.limits: Any = None
+        self.extra: dict[str, Any] | None = None
+        self.outer: RequestRecord | None = None
+        self.refusal: Any = None
+        self.db_queries: int = 0
+        self.db_seconds: float = 0.0
+        self.db_statements: Any = None
 
     def note(self, **values: Any) -> None:
         """Keep *values* with the request: they appear in its log line and error report."""

@@ -42,7 +42,10 @@ class Change:
 
 
 class Reloader:
-    """Watches the sources of one application in one process; requests never wait for it."""
+    """Watches the sources of one application in one process; requests never wait for it.
+
+    `then` is called when something has changed.
+    """
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Reloader:
         self._contributions = contributions
         self._seen = settings  # as read last: what waits for a start is told once
         self._in_force = {kind: settings.section(kind) for kind in self._rooms.values()}
+        self.then: Callable[[], None] = lambda: None
         self._board = Board(folder)
         self._leader = Leader(folder, "settings")
         self._stamp = self._last = finder.stamp
@@ -148,6 +152,7 @@ class Reloader:
         for name, commit in commits:
             commit()
             self._in_force[self._rooms[name]] = targets[name]
+        self.then()
 
     def _live_changes(self, targets: Mapping[str, Section], new: Settings) -> Iterator[Change]:
         for name, target in targets.items():

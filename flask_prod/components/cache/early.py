@@ -6,13 +6,15 @@ whatever needs thought (a miss, a stale page, a caller with credentials) goes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
+from math import floor
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
+from flask_prod.core.component import Pairs
+from flask_prod.core.early import Ready
 from flask_prod.core.record import RequestRecord
 
 from . import rules
@@ -22,7 +24,6 @@ from .envelope import Page
 from .status import hit
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
     from flask import Flask
 
     from .backend import SafeBackend
@@ -32,13 +33,15 @@ if TYPE_CHECKING:
 _MOST_PATHS = 4096
 """Paths that are known; with more, all are learnt anew."""
 
-_MOST_KEYS = 64
-"""Keys that are known of a path: its hosts, queries and variants."""
+_MOST_KEYS = 8192
+_LONGEST = 512
+"""Pages whose keys are known, and the longest of their paths, hosts and queries: 8 MB at most."""
 
 _MOST_HELD = 256
 _LARGEST_HELD = 65_536
 """Pages that are kept ready to be sent, and their largest: 16 MB at most."""
 
+_CREDENTIALS = tuple(rules.CREDENTIALS)
 _STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 _OF_A_304 = frozenset(
     {"age", "cache-control", "cache-status", "content-location", "etag", "expires", "last-modified", "vary"}
@@ -58,7 +61,13 @@ class Route:
     query: tuple[str, ...] | None
     tags: tuple[str, ...]
     order: Order
-    keys: dict[tuple[Any, ...], str] = field(default_factory=dict, compare=False)
+
+
+Asked: TypeAlias = tuple[str | None, ...]
+"""What tells one page from another where no header is named in `vary`."""
+
+Known: TypeAlias = tuple[Route, str, str]
+"""A page's route, its key, and where it is held, with its method."""
 
 
 class EarlyPages:
@@ -76,7 +85,9 @@ class EarlyPages:
     def __init__(self, backend: SafeBackend) -> None:
         self._backend = backend
         self._routes: dict[tuple[str, str], Route] = {}
+        self._keys: dict[Asked, Known] = {}
         self._held: dict[str, Held] = {}
+        self._counts: dict[str, Callable[[], None]] = {}
 
     def learn(self, record: RequestRecord, call: Learnt) -> None:
         """Remember the route of the request's path."""
@@ -88,8 +99,11 @@ class EarlyPages:
             return
         if record.endpoint is None or record.route is None:
             return
-        if len(self._routes) >= _MOST_PATHS:
+        full = len(self._routes) >= _MOST_PATHS
+        if full:
             self._routes.clear()
+        if full or known is not None:
+            self._keys.clear()  # those of the path's old route are among them
         self._routes[key] = Route(
             call.name, record.endpoint, record.route, mount, host, call.vary, call.query, call.tags, call.order
         )
@@ -100,79 +114,102 @@ class EarlyPages:
         self.reload = settings.client_reload
         self.by_host = app.url_map.host_matching or app.subdomain_matching
 
-    def find(self, record: RequestRecord) -> Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] | None:
-        """Return what answers the request if everybody may have its page and the page is there and fresh."""
-        route = self._routes.get((record.path, record.method))
-        if route is None:
-            return None
+    def find(self, record: RequestRecord) -> tuple[Ready, Pairs] | None:
+        """Return the page if everybody may have it and it is there and fresh, and its headers that are new."""
         environ = record.environ
-        if environ.get("SCRIPT_NAME", "") != route.mount or not environ.keys().isdisjoint(rules.CREDENTIALS):
+        get = environ.get
+        asked: Asked = (
+            record.path, record.method, environ["wsgi.url_scheme"], get("HTTP_HOST"), get("QUERY_STRING"),
+            get("SCRIPT_NAME"),
+        )  # fmt: skip
+        known = self._keys.get(asked) or self._know(asked, record)
+        if known is None or not environ.keys().isdisjoint(_CREDENTIALS):
             return None
-        if route.host is not None and route.host != record.host:
-            return None
-        key = self._key(route, record)
-        entry = self._backend.store.get(key, route.tags) if key else None
+        route, key, place = known
+        entry = self._backend.store.get(key, route.tags)
         if entry is None or (self.reload and wants_reload(environ)):
             return None
         now = time()
-        held = self._held.get(key)
+        held = self._held.get(place)
         if held is None or held.entry is not entry:
-            held = self._hold(key, route, entry)
+            held = self._hold(place, route, entry)
         if held is None or (now >= held.end and (not entry.is_fresh(now) or route.order.is_due(entry, now))):
             return None
         record.endpoint, record.route = route.endpoint, route.rule
-        return partial(self._send, held, now)
+        more = held.more if held.since <= now < held.until else self._age(held, now)
+        if "HTTP_IF_NONE_MATCH" in environ and held.unchanged is not None:
+            return (held.unchanged if matches(environ["HTTP_IF_NONE_MATCH"], held.etag) else held.page), more
+        return held.page, more
 
-    def _key(self, route: Route, record: RequestRecord) -> str:
-        """Return the page's key, empty for a query that keeps the request from the cache; most are known."""
+    def _age(self, held: Held, now: float) -> Pairs:
+        """Write the headers that say how old the page is and what is left of its time; good for some time."""
+        entry = held.entry
+        age = now - entry.created
+        held.since, held.until = now, now + 1.0 - age % 1.0
+        held.more = (("Age", str(max(0, floor(age)))),)
+        if self.tells_status:
+            held.more += (("Cache-Status", hit(entry.expires, now)),)
+            left = entry.expires - now
+            if entry.expires:
+                held.until = min(held.until, now + left % 1.0) if left > 1.0 else now
+        return held.more
+
+    def _know(self, asked: Asked, record: RequestRecord) -> Known | None:
+        """Return the route, the page's key, and where it is held; None for no public page.
+
+        It is kept where nothing but *asked* decides.
+        """
+        route = self._routes.get((record.path, record.method))
+        if route is None or record.environ.get("SCRIPT_NAME", "") != route.mount:
+            return None
+        if route.host is not None and route.host != record.host:
+            return None
         environ = record.environ
-        query = environ.get("QUERY_STRING", "")
-        host = environ.get("HTTP_HOST") or (environ["SERVER_NAME"], environ["SERVER_PORT"])
-        asked: Any = (environ["wsgi.url_scheme"], host, query)
-        if route.vary:
-            asked = (*asked, *(environ.get(name, "") for name in route.vary))
-        key = route.keys.get(asked)
-        if key is None:
-            if query and rules.refuse_query(environ, route.query):
-                return ""
-            if len(route.keys) >= _MOST_KEYS:
-                route.keys.clear()
-            key = route.keys[asked] = rules.page_key(route.name, environ, route.vary, route.query)
-        return key
+        if environ.get("QUERY_STRING") and rules.refuse_query(environ, route.query):
+            return None
+        key = rules.page_key(route.name, environ, route.vary, route.query)
+        known = route, key, f"{record.method} {key}"
+        if not route.vary and environ.get("HTTP_HOST") and sum(map(len, filter(None, asked))) <= _LONGEST:
+            if len(self._keys) >= _MOST_KEYS:
+                self._keys.clear()
+            self._keys[asked] = known
+        return known
 
-    def _hold(self, key: str, route: Route, entry: Entry) -> Held | None:
+    def _hold(self, place: str, route: Route, entry: Entry) -> Held | None:
         """Make ready to send what an entry holds; None if that is no page."""
         page = self._backend.page_of(entry)
         if not isinstance(page, Page):
             return None
-        line = _STATUS_LINES.get(page.status) or f"{page.status} "
         headers = (*page.headers, ("Content-Length", str(len(page.body))))
         etag = dict(headers).get("ETag", "") if page.status == HTTPStatus.OK else ""
         # Until then there is nothing to think about; `is_due` draws lots after it.
         end = entry.expires - 20 * entry.cost * route.order.early if entry.expires else float("inf")
-        held = Held(entry, line, headers, page.body, etag, end)
+        body = b"" if place.startswith("HEAD ") else page.body
+        ready = self._ready(page.status, headers, body, entry)
+        unchanged = None
+        if etag:
+            kept = tuple(pair for pair in headers if pair[0].lower() in _OF_A_304)
+            unchanged = self._ready(HTTPStatus.NOT_MODIFIED, kept, b"", entry)
+        held = Held(entry, ready, unchanged, etag, end, (), 0.0, 0.0)
         if len(page.body) <= _LARGEST_HELD:
             if len(self._held) >= _MOST_HELD:
                 self._held.clear()
-            self._held[key] = held
+            self._held[place] = held
         return held
 
-    def _send(
-        self, held: Held, now: float, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        """Answer with the page, or say that the client has it."""
-        entry = held.entry
-        self._backend.loader.count("hit", entry.tier)
-        age = int(now - entry.created)
-        headers = [*held.headers, ("Age", str(age) if age > 0 else "0")]
-        if self.tells_status:
-            headers.append(("Cache-Status", hit(entry.expires, now)))
-        wanted: Any = environ.get("HTTP_IF_NONE_MATCH")
-        if wanted and held.etag and matches(wanted, held.etag):
-            start_response("304 NOT MODIFIED", [pair for pair in headers if pair[0].lower() in _OF_A_304])
-            return []
-        start_response(held.line, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [held.body]
+    def _ready(self, status: int, headers: Pairs, body: bytes, entry: Entry) -> Ready:
+        more = ("age", "cache-status") if self.tells_status else ("age",)
+        answered = frozenset((*(name.lower() for name, _ in headers), *more))
+        content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
+        line = _STATUS_LINES.get(status) or f"{status} "
+        return Ready(line, headers, body, status, answered, content_type, self._count_of(entry.tier))
+
+    def _count_of(self, tier: str) -> Callable[[], None]:
+        """Return what counts a hit in *tier*."""
+        count = self._counts.get(tier)
+        if count is None:
+            count = self._counts[tier] = self._backend.loader.counting("hit", tier)
+        return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +223,19 @@ class Learnt:
     order: Order
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """A page ready to be sent, kept beside the memory's entry: read once, sent often."""
 
     entry: Entry
-    line: str
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
+    page: Ready
+    unchanged: Ready | None
+    """What a client is told that has the page."""
+
     etag: str
     end: float
+    more: Pairs
+    """Its age and what is left of its time, as headers say it between two moments."""
+
+    since: float
+    until: float

@@ -158,6 +158,10 @@ class Loader:
         """Count a look-up."""
         self._counters.looked.inc(result, self.store.name, tier)
 
+    def counting(self, result: str, tier: str) -> Callable[[], None]:
+        """Return what counts a look-up of this kind, for who counts many."""
+        return self._counters.looked.counting(result, self.store.name, tier)
+
     def count_miss(self, outcome: str) -> None:
         """Count what became of a miss: computed, coalesced, failed or absent."""
         self._counters.missed.inc(outcome, self.store.name)

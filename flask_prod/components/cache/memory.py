@@ -52,14 +52,32 @@ class MemoryStore:
         self._lock = threading.Lock()
 
     def get(self, key: str, tags: Sequence[str] = ()) -> Entry | None:
-        """Return what has not ended and was not invalidated."""
+        """Return what has not ended and was not invalidated.
+
+        Without the lock, which costs as much as the rest: each step is one call of C, and finds out itself if
+        another thread came between them.
+        """
+        held = self._entries.get(key)
+        if held is None:
+            return None
+        entry, marks = held
+        cells = self.board.cells
+        for slot, number in marks:
+            if cells[slot] != number:
+                break
+        else:
+            if not entry.stale_until or entry.stale_until > self._clock():
+                try:
+                    self._entries.move_to_end(key)
+                except KeyError:
+                    return None
+                return entry
         with self._lock:
             return self._get(key)
 
     def peek(self, key: str) -> Entry | None:
         """Return the same."""
-        with self._lock:
-            return self._get(key)
+        return self.get(key)
 
     def get_many(self, keys: Sequence[str]) -> list[Entry | None]:
         """Return several."""
@@ -132,7 +150,7 @@ class MemoryStore:
     def delete_pattern(self, pattern: str) -> int:
         """Forget what matches; nobody knows the keys of the other processes, which forget everything."""
         with self._lock:
-            found = [key for key in self._entries if fnmatchcase(key, pattern)]
+            found = [key for key in list(self._entries) if fnmatchcase(key, pattern)]
             self._entries.clear()
             self.bytes = 0
         self.board.touch_all()
@@ -211,16 +229,21 @@ class MemoryStore:
     def _put(self, key: str, entry: Entry, marks: Marks) -> None:
         self._drop(key)
         self._entries[key] = (entry, marks)
-        self.bytes += len(key) + len(entry.payload) + _OVERHEAD
+        self.bytes += _size(key, entry)
         while self._entries and (self.bytes > self._most_bytes or len(self._entries) > self._most_entries):
-            self._drop(next(iter(self._entries)))
+            oldest, held = self._entries.popitem(last=False)
+            self.bytes -= _size(oldest, held[0])
 
     def _drop(self, key: str) -> bool:
         held = self._entries.pop(key, None)
         if held is None:
             return False
-        self.bytes -= len(key) + len(held[0].payload) + _OVERHEAD
+        self.bytes -= _size(key, held[0])
         return True
+
+
+def _size(key: str, entry: Entry) -> int:
+    return len(key) + len(entry.payload) + _OVERHEAD
 
 
 def _marks_of(board: Board, key: str, entry: Entry) -> Marks:

@@ -57,7 +57,11 @@ class Cors(Component[CorsSettings, CorsPass]):
             return adopt
 
         return Contribution(
-            handle=cors, steps=(Step(Stage.PREFLIGHT, cors.ask),), headers=cors.add, reload=prepare
+            handle=cors,
+            steps=(Step(Stage.PREFLIGHT, cors.ask),),
+            headers=cors.add,
+            steady=True,
+            reload=prepare,
         )
 
 

@@ -56,6 +56,8 @@ class Rule:
 
     def __init__(self, origins: Origins, options: LibraryOptions) -> None:
         self._origins = origins
+        self.asks = origins.check is not None
+        """Whether a function of the user's decides, anew for each request."""
         self._options = options
         self.methods = frozenset(_split(options.methods))
         self._known: dict[str, Pairs] = {}
@@ -195,9 +197,12 @@ class CorsPass:
             allowed = rule.answer(origin)
             if allowed is not None:
                 headers += allowed
-            elif origin and origin != f"{record.scheme}://{record.host}":
-                self._refused.inc()
-                self._tell(record, origin)
+                record.singular = rule.asks
+            elif origin:
+                record.singular = True
+                if origin != f"{record.scheme}://{record.host}":
+                    self._refused.inc()
+                    self._tell(record, origin)
         if "vary" in answered:
             add_vary(headers)
         else:

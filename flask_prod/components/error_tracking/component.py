@@ -55,6 +55,7 @@ class ErrorTracking(Component[ErrorSettings, AppErrors]):
             handle=errors,
             steps=(Step(Stage.HOST, errors.begin),) if rate else (),
             headers=errors.look,
+            steady=True,  # early answers are no failures
             observe=errors.observe,
             on_event=errors.on_event,
             # From nothing it cannot be changed: requests then have no step that draws.

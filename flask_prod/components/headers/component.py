@@ -41,6 +41,7 @@ class SecurityHeaders(Component[SecuritySettings, HeaderPlans]):
             handle=plans,
             steps=(Step(Stage.HTTPS, https.ask, lean=https.lets_pass),),
             headers=plans.add,
+            steady=True,
             operational=(settings.report_path,) if settings.report_path else (),
         )
 

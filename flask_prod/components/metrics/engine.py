@@ -75,9 +75,13 @@ class HttpMetrics:
     def enter(self, record: RequestRecord) -> None:
         """Count a request that is about to be served; probes and scrapes never come here."""
         record.environ[_IN_FLIGHT] = True
-        with self._store.lock:
+        lock = self._store.lock
+        lock.acquire()  # without `with`, which costs twice as much; here and below, on every request
+        try:
             running, at = self._running or self._find_running()
             running[at] += 1.0
+        finally:
+            lock.release()
 
     def observe(self, record: RequestRecord) -> None:
         """Record a request that has ended; one that crashed on its way out counts as a 500."""
@@ -85,14 +89,23 @@ class HttpMetrics:
         entered = _IN_FLIGHT in environ
         counts = not record.operational and UNTRACKED not in environ
         crashed = record.outcome == "crashed"
-        method = record.method if record.method in METHODS else OTHER
-        key = (method, record.route, 500 if crashed else record.status)
-        with self._store.lock:
+        alike = None if crashed else record.alike
+        known = None if alike is None else alike.get("metrics")
+        lock = self._store.lock
+        lock.acquire()
+        try:
             if entered:
                 running, at = self._running or self._find_running()
                 running[at] -= 1.0
             if counts:
-                child = self._children.get(key) or self._child(key)
+                if known is not None and known[0] is self._children:
+                    _, key, child = known
+                else:
+                    method = record.method if record.method in METHODS else OTHER
+                    key = (method, record.route, 500 if crashed else record.status)
+                    child = self._children.get(key) or self._child(key)
+                    if alike is not None:
+                        alike["metrics"] = (self._children, key, child)
                 bounds, buckets, seconds, s, requests, r, sent, b, received, c = child
                 bucket, at = buckets[bisect_left(bounds, record.duration)]
                 bucket[at] += 1.0
@@ -101,8 +114,10 @@ class HttpMetrics:
                 sent[b] += record.bytes_sent
                 if environ.get("CONTENT_LENGTH"):
                     received[c] += _length(environ["CONTENT_LENGTH"])
+        finally:
+            lock.release()
         if counts and (crashed or record.error is not None):
-            self._exceptions.child((method, str(key[2]))).inc()
+            self._exceptions.child((key[0], str(key[2]))).inc()
         if counts and record.sampled:
             self._remember(key, record)
 

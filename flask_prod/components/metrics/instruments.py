@@ -6,6 +6,7 @@ import sys
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
@@ -213,6 +214,10 @@ class CounterSeries:
     def inc(self, *labels: str) -> None:
         """Add one to the series with these label values."""
         self._series.child(labels)._value.inc(1.0)
+
+    def counting(self, *labels: str) -> Callable[[], None]:
+        """Return what adds one to the series with these label values."""
+        return partial(self._series.child(labels)._value.inc, 1.0)
 
     def show(self, *labels: str) -> None:
         """Make the series with these label values, unless it is there."""

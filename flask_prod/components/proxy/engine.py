@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from werkzeug.exceptions import BadRequest
 
@@ -84,15 +84,9 @@ class DirectPeer:
         return True
 
 
-class Heard(NamedTuple):
-    """What the headers of a request come to: its client, scheme and host, and what changes in its environment."""
-
-    client: str
-    scheme: str
-    host: str
-    changes: Mapping[str, str]
-    valid: bool
-
+Heard: TypeAlias = tuple[str, str, str, Mapping[str, str], bool]
+"""What the headers of a request come to: client, scheme and host, what changes in its environment, and whether the
+host is one. A plain tuple, which is taken apart in half the time of a named one."""
 
 Said: TypeAlias = tuple[str, str, str, str | None, str | None, str | None, str | None]
 """Peer, scheme and host of the connection; then forwarded for, proto, host and port."""
@@ -152,7 +146,7 @@ class TrustedHops:
             moved = _moved(said_host or host, said_port, scheme)
             host = moved.get("HTTP_HOST", "")
             changes |= moved
-        return Heard(client, scheme, host, changes, is_host(host))
+        return client, scheme, host, changes, is_host(host)
 
     def _entry(self, value: str | None) -> str:
         """Return the N-th entry from the right, empty where there are fewer: then no trusted proxy wrote it."""

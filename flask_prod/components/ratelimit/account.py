@@ -25,6 +25,9 @@ class Account(msgspec.Struct, eq=False):
     verdict: Verdict | None = None
     retry_after: int = 0
     library: RequestLimit | None = None
+    simple: bool = False
+    """Nothing more is to be done than to say where it stands."""
+
     local: bool = False
     here: bool = False
     pending: Subjects | None = None

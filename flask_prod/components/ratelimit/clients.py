@@ -15,6 +15,9 @@ Network: TypeAlias = IPv4Network | IPv6Network
 _LONGEST = 128
 _HASHED = "key:sha256-"
 
+EXEMPT = "exempt network"
+"""Stands for an address of RATE_LIMIT_EXEMPT, where others have the key of a client; compared by identity."""
+
 
 def address_key(address: str) -> str:
     """Return what an address is counted under: IPv4 as it is, also when mapped into IPv6; IPv6 by its /64.

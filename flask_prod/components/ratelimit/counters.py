@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flask_prod.core.ports import RedisPort
 
-from .engine import COUNT, LOOK, SETTLE, LocalEngine, Standing, Verdict
+from .engine import COUNT, LOOK, SETTLE, LocalEngine, Slot, Standing, Verdict
 from .leases import Leases, first_of
 from .plan import Keys, Limits, Subjects
 from .policy import Policy
@@ -34,6 +34,10 @@ class Counters:
         """Count a request that needs no thought in this process; None for any other, which is to be consumed."""
         slots = (limits.keys.get(who) or self._make_keys(limits, who)).slots
         return self.local.take(slots) if slots else None
+
+    def slots_of(self, limits: Limits, who: Subjects) -> tuple[Slot, ...]:
+        """Return how a client's requests are counted in this process; empty where that takes thought, or Redis."""
+        return () if self.shared is not None else (limits.keys.get(who) or self._make_keys(limits, who)).slots
 
     def consume(self, limits: Limits, who: Subjects) -> Verdict:
         """Count a request against all of its limits; Unavailable while Redis is away."""

@@ -11,7 +11,8 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from math import floor
+from typing import TypeAlias
 
 import msgspec
 
@@ -47,14 +48,9 @@ Standing: TypeAlias = tuple[tuple[int, ...], tuple[str, str], int, int]
 what is left, and when it changes (Unix time). A plain tuple, as one is made per request."""
 
 
-class Slot(NamedTuple):
-    """One limit of one client, with all that counting needs; `shown` is the header of its points."""
-
-    key: bytes
-    points: int
-    window: int
-    cost: int
-    shown: tuple[str, str]
+Slot: TypeAlias = tuple[bytes, int, int, int, tuple[str, str]]
+"""One limit of one client: key, points, window and cost, and the header of its points. A plain tuple, which is
+taken apart in half the time of a named one."""
 
 
 class Verdict(msgspec.Struct, eq=False):
@@ -157,9 +153,10 @@ class LocalEngine:
         The same as `consume` and its headers in a quarter of the time; None, and nothing counted, for any other
         request. Limits in shadow mode and on chosen answers do not come here.
         """
-        now = int(self._clock() * 1000)
+        now = floor(self._clock() * 1000)
         known = self._rows
         numbers: list[int] = []
+        say = numbers.append
         taken: list[tuple[Counter, int]] = []
         least = _MUCH
         soonest = 0
@@ -171,16 +168,17 @@ class LocalEngine:
                 if counter is None:
                     return None
                 start, current, previous, blocked, _ = counter
-                passed = now - start
+                rest = window - (now - start)
                 current += cost
                 left = points - current
                 if previous:
-                    left += -previous * (window - passed) // window
-                if left <= 0 or blocked or not 0 <= passed < window:
+                    left += -previous * rest // window
+                if left <= 0 or blocked or not 0 < rest <= window:
                     return None
                 taken.append((counter, current))
-                seconds = -((passed - window) // 1000)
-                numbers += (left, seconds)
+                seconds = -(-rest // 1000)
+                say(left)
+                say(seconds)
                 if left < least:
                     least, soonest, shown = left, seconds, pair
             for counter, current in taken:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from flask_prod.core.component import HeaderList
@@ -49,9 +50,14 @@ def add_limit_headers(headers: HeaderList, limits: Limits, standing: Standing) -
         limits.header,
         ("RateLimit", limits.state % numbers),
         points,
-        ("X-RateLimit-Remaining", str(least)),
-        ("X-RateLimit-Reset", str(reset)),
+        ("X-RateLimit-Remaining", f"{least}"),
+        _reset(reset),
     )
+
+
+@lru_cache(maxsize=256)
+def _reset(moment: int) -> tuple[str, str]:
+    return "X-RateLimit-Reset", str(moment)
 
 
 def standing_of(verdict: Verdict, limits: Limits) -> Standing | None:

@@ -203,7 +203,7 @@ class AppLimiter(Limiter):
         if record is not None and limit is not None:
             if record.limits is None:
                 record.limits = Account()
-            record.limits.library = limit
+            record.limits.library, record.limits.simple = limit, False
             record.limits.local = _is_local(self.context)
 
     def show(self, account: Account) -> Shown | None:

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 from flask import Flask, after_this_request, request
 from werkzeug.exceptions import HTTPException
 
-from flask_prod.core.component import Event, HeaderList, Installed
+from flask_prod.core.component import HeaderList, Installed
 from flask_prod.core.errors import Unavailable
 from flask_prod.core.ports import RedisPort
 from flask_prod.core.record import RequestRecord, current_record
 
 from .account import SPARED, Account
 from .breaches import Breaches
-from .clients import address_key, client_key, lies_in, presented_key, secret_key, user_key
+from .clients import EXEMPT, address_key, client_key, lies_in, presented_key, secret_key, user_key
 from .counters import Counters
 from .declared import Borrowed, Declared
 from .engine import COUNT, Verdict
@@ -23,9 +23,10 @@ from .headers import add_limit_headers, add_retry_after, standing_of
 from .plan import Limits, Plan, Subjects, costing, every_mark, marks_of, policies_for, policy_named
 from .policy import MAX_POINTS, Policy
 from .refusals import CLOSED_SECONDS, closed, exceeded
-from .rules import Rules, process_count, unknown_process_count
+from .rules import Rules, process_count, unknown_process_count, unshared
 from .settling import chosen_limits, keep_response
-from .status import ClientStatus, Decision, decision_of, status_of
+from .status import ClientStatus, Decision, decision_of, status_of, uncounted
+from .tracks import Tracks
 
 if TYPE_CHECKING:
     from flask_limiter import RateLimitExceeded
@@ -33,12 +34,8 @@ if TYPE_CHECKING:
     from .face import ProdLimiter
     from .library import AppLimiter
 
-_MOST_PLANS = 4096
-_MOST_ADDRESSES = 4096
+_MOST = 4096
 """Caches are emptied when they are full: simpler than an order of use, and as good for what fits."""
-
-_EXEMPT = "exempt network"
-"""What the cache of addresses holds for those of RATE_LIMIT_EXEMPT; compared by identity."""
 
 
 class AppLimits:
@@ -68,13 +65,17 @@ class AppLimits:
 
     def admit(self, record: RequestRecord) -> HTTPException | None:
         """Count a request; return the answer for one that came too often."""
+        track = record.limits  # of `is_lean`
+        return None if isinstance(track, tuple) and self._tracks.count(record, track) else self._admit(record)
+
+    def _admit(self, record: RequestRecord) -> HTTPException | None:
         endpoint = record.endpoint
         face = self._asked.face
         if face is not None and self._borrowed.limiter is None:
             self.library_of(face)
         plan = self._plans.get((endpoint, record.method) if endpoint else None) or self._plan(record)
         who = self._addresses.get(record.client) or self._address(record.client)
-        if who is _EXEMPT:
+        if who is EXEMPT:
             record.limits = SPARED
             return None
         user = record.user_id
@@ -100,16 +101,29 @@ class AppLimits:
 
     def is_lean(self, record: RequestRecord) -> bool:
         """Tell whether `admit` needs nothing of Flask: the plan is known, and asks no code of the user."""
+        face = self._asked.face
+        if face is not None and (face._request_filters or face.identifier or face.key_finder):
+            return False
+        track = self._tracks.get((record.endpoint, record.method, record.client))
+        if track is not None:
+            if record.user_id is None:
+                record.limits = track
+            return True
         plan = self._plans.get((record.endpoint, record.method)) if record.endpoint else None
         if plan is None or plan.library or plan.public.asks_user or plan.user.asks_user:
             return False
-        face = self._asked.face
-        return face is None or not (face._request_filters or face.identifier or face.key_finder)
+        who = self._addresses.get(record.client)
+        if who is not EXEMPT:
+            self._tracks.learn(record, plan.public, who)
+        return True
 
     def advertise(self, record: RequestRecord, headers: HeaderList) -> None:
         """Say what is left, and on a refusal when to come again; an answer that was chosen counts first."""
-        account: Account | None = record.limits
-        if account is None:
+        account = record.limits
+        if not isinstance(account, Account):  # nobody was counted
+            return
+        if account.simple and account.limits is not None and account.standing is not None:
+            add_limit_headers(headers, account.limits, account.standing)
             return
         if account.pending is not None:
             self._settle(record, account, headers)
@@ -136,11 +150,7 @@ class AppLimits:
             except Unavailable:
                 return
         elif self._rules.enabled and (self._processes > 1 or unknown_process_count()):
-            message = (
-                "Rate limits are counted in each process by itself, since there is no REDIS_URL: with several "
-                "workers a client gets the limit several times over. Set REDIS_URL to count together."
-            )
-            self._emit(Event("prod.limit.unshared", message, "warning", {"processes": self._processes}))
+            self._emit(unshared(self._processes))
 
     def adopt(self, rules: Rules) -> None:
         """Hold requests from now on to changed rules; what was counted stays counted."""
@@ -240,6 +250,7 @@ class AppLimits:
         """Return Flask-Limiter's engine for this application; what was planned without it is planned anew."""
         if self._borrowed.limiter is None:
             self._plans.clear()
+            self._tracks.clear()
         return self._borrowed.build(face)
 
     def _subjects(self, record: RequestRecord, limits: Limits, known: str, address: str) -> tuple[str, ...]:
@@ -254,11 +265,9 @@ class AppLimits:
 
     def _consume_alone(self, policy: Policy, who: str) -> Decision:
         holds = policy.fail or self._rules.fail
-        if holds == "closed" and not policy.shadow:
-            return Decision(policy.name, False, 0, CLOSED_SECONDS, False)
-        if holds != "local":
-            return Decision(policy.name, True, policy.points, 0, False)
         share = policy.shared_by(self._processes)
+        if holds != "local":
+            return uncounted(policy, holds)
         return self._decide(share, who, self._counters.ask_here(who, share), False)
 
     def _decide(self, policy: Policy, who: str, verdict: Verdict, shared: bool) -> Decision:
@@ -305,7 +314,7 @@ class AppLimits:
                 user=self._limits(None if exempt else known["authenticated"], marked),
                 library=self._borrowed.wanted_for(blueprints),
             )
-        if len(plans) >= _MOST_PLANS:
+        if len(plans) >= _MOST:
             plans.clear()
         plans[(endpoint, record.method) if endpoint else None] = plan
         return plan
@@ -320,10 +329,10 @@ class AppLimits:
 
     def _address(self, address: str) -> str:
         addresses = self._addresses
-        if len(addresses) >= _MOST_ADDRESSES:
+        if len(addresses) >= _MOST:
             addresses.clear()
         exempt = lies_in(address, self._rules.exempt)
-        who = addresses[address] = _EXEMPT if exempt else address_key(address)
+        who = addresses[address] = EXEMPT if exempt else address_key(address)
         return who
 
     def _renew(self) -> None:
@@ -332,6 +341,7 @@ class AppLimits:
         self._plans: dict[tuple[str, str] | None, Plan] = {}
         self._known_limits: dict[tuple[Policy, ...], Limits] = {}
         self._addresses: dict[str, str] = {}
+        self._tracks = Tracks(self._counters)
         self._named: dict[str, Policy | None] = {}
 
 

@@ -134,7 +134,7 @@ class Limits:
         if not self.plain:
             return ()
         rows = zip(names, self.policies, self.points, strict=True)
-        return tuple(Slot(name, p.points, p.window, p.cost, pair) for name, p, pair in rows)
+        return tuple((name, p.points, p.window, p.cost, pair) for name, p, pair in rows)
 
     def local_subjects(self, who: Subjects) -> Subjects:
         """Return whom `local` counts, which may have fewer limits."""

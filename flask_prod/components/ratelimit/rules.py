@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from flask_prod.core.component import Event
+
 from .clients import Network, header_names, read_networks
 from .policy import Policy, read_policies
 from .settings import RateLimitSettings
@@ -52,3 +54,12 @@ def process_count() -> int:
 def unknown_process_count() -> bool:
     """Tell whether there may be several processes without anybody having said how many."""
     return "WEB_CONCURRENCY" not in os.environ and os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+
+
+def unshared(processes: int) -> Event:
+    """Say that every process counts for itself."""
+    message = (
+        "Rate limits are counted in each process by itself, since there is no REDIS_URL: with several workers a "
+        "client gets the limit several times over. Set REDIS_URL to count together."
+    )
+    return Event("prod.limit.unshared", message, "warning", {"processes": processes})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .engine import Verdict, remaining
 from .policy import Policy
+from .refusals import CLOSED_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +64,10 @@ def status_of(client: str, shared: bool, verdict: Verdict) -> ClientStatus:
             for policy, row in zip(verdict.policies, verdict.rows, strict=True)
         },
     )
+
+
+def uncounted(policy: Policy, holds: str) -> Decision:
+    """Return what holds while nobody counts: all is refused where *holds* is closed, else all passes."""
+    if holds == "closed" and not policy.shadow:
+        return Decision(policy.name, False, 0, CLOSED_SECONDS, False)
+    return Decision(policy.name, True, policy.points, 0, False)

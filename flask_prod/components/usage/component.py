@@ -46,6 +46,7 @@ class Usage(Component[UsageSettings, UsageStore]):
         return Contribution(
             handle=store,
             headers=self._name_caller,
+            steady=True,  # early answers have no request context to ask about
             observe=tally.observe,
             commands=commands,
             periodic=(Periodic("usage", FLUSH_SECONDS, tally.flush),),

@@ -125,3 +125,23 @@ def test_addresses_agree_with_the_library(address: str) -> None:
         check_dsn(address)
     assert "hunter2" not in str(caught.value)
     check_dsn("https://key:secret@o1.ingest.example:8443/path/42")
+
+
+def test_small_reports_travel_as_they_are(make_app: MakeApp, http_sink: HttpSink) -> None:
+    """What fits into one packet is not compressed, what does not is; both can be read."""
+    app = make_app(only=("error_tracking",), SENTRY_DSN=http_sink.dsn, SENTRY_TRACES_SAMPLE_RATE=1.0)
+    app.add_url_rule("/", "index", lambda: "ok")
+    app.add_url_rule("/boom", "boom", lambda: str(1 / 0))
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    app.test_client().get("/").close()
+    app.test_client().get("/boom").close()
+    wait_for(lambda: items(http_sink, "event") and len(items(http_sink, "transaction")) == 2, 10)
+
+    told = {
+        kind: {name.lower(): value for name, value in request.headers.items()}.get("content-encoding")
+        for request in http_sink.requests
+        for kind in ("transaction", "event")
+        if f'"type":"{kind}"'.encode() in request.body[:400].replace(b" ", b"")
+    }
+
+    assert told == {"transaction": None, "event": "gzip"}
