@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from flask import Flask
@@ -10,6 +9,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import GatewayTimeout, HTTPException, ServiceUnavailable
 
+from flask_prod.core.handlers import own_handler
 from flask_prod.core.observation import observed
 from flask_prod.core.ports import CounterPort
 
@@ -40,8 +40,9 @@ def translate_errors(app: Flask, counter: CounterPort) -> None:
         counter.show(reason)
 
     def answer(error: Exception) -> Any:
-        own = _own_handler(app, error, answer)
-        found = None if own is not None and own[1] else explain(error)
+        own = own_handler(app, error, answer)
+        # Who has a handler for SQLAlchemy's errors has thought of them; one for Exception has not.
+        found = None if own is not None and own[1].__module__.startswith("sqlalchemy") else explain(error)
         if found is not None:
             counter.inc(found[0])
             observed(app, "database", _OBSERVED.get(found[0], ""))
@@ -79,18 +80,3 @@ def _is_outage(error: DBAPIError) -> bool:
     if error.statement is not None or hasattr(error.orig, "sqlite_errorcode"):
         return False
     return getattr(error.orig, "sqlstate", None) is None or mysql.number_of(error.orig) in mysql.REFUSED
-
-
-def _own_handler(
-    app: Flask, error: Exception, ours: Callable[[Exception], Any]
-) -> tuple[Callable[[Any], Any], bool] | None:
-    """Return the user's nearest handler for a base class, and whether it is one of SQLAlchemy's classes.
-
-    Ours is registered for a class below: without this, it would hide `errorhandler(SQLAlchemyError)`.
-    """
-    handlers = app.error_handler_spec[None][None]
-    for kind in type(error).__mro__:
-        handler = handlers.get(kind)
-        if handler is not None and handler is not ours:
-            return handler, kind.__module__.startswith("sqlalchemy")
-    return None

@@ -8,6 +8,7 @@ from flask_prod.core.component import Component, Contribution, Installed
 
 from .engine import ProblemPages
 from .settings import ProblemSettings
+from .unavailable import answer_unavailable
 
 
 class Problems(Component[ProblemSettings, ProblemPages]):
@@ -17,6 +18,7 @@ class Problems(Component[ProblemSettings, ProblemPages]):
     settings = ProblemSettings
 
     def install(self, app: Flask, settings: ProblemSettings, kit: Installed) -> Contribution[ProblemPages]:
-        """Read the page once."""
+        """Read the page once, and answer for what is away."""
+        answer_unavailable(app)
         pages = ProblemPages(settings, kit.service.service_name)
         return Contribution(handle=pages, render=pages.render)

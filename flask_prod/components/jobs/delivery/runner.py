@@ -92,7 +92,7 @@ class Runner:
         seconds = next_attempt(job, error)
         with in_request_of(job):
             left = job.retries_left or 0
-            outlook = "for the last time" if seconds is None else f"{left} attempts left"
+            outlook = "for the last time" if seconds is None else f"attempts left: {left}"
             extra = facts(job)
             logger.warning("Job %s (%s) failed, %s", label_of(job), job.id, outlook, exc_info=error, extra=extra)
         if seconds is None:
