@@ -23,7 +23,7 @@ define pytest
 	run $(2) $(3); code=$$?; \
 	if [ $$code -eq 1 ]; then \
 		echo "==> once more, by itself: what failed above"; \
-		run --exitfirst --last-failed --last-failed-no-failures none $(3) && code=0; \
+		run --maxfail 5 --last-failed --last-failed-no-failures none $(3) && code=0; \
 		[ $$code -ne 0 ] || echo "==> passed by itself, failed beside others: see above"; \
 	fi; \
 	[ $$code -eq 0 ] $(if $(ARGS),|| [ $$code -eq 5 ])

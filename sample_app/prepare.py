@@ -63,8 +63,10 @@ def prepare_command() -> None:
             f"The database could not be upgraded: {error}\nCorrect the migration, or restore the version of the "
             "shop that this database belongs to, and run `flask prepare` again."
         ) from error
-    except (DBAPIError, ProdKitError) as error:
-        reason = str(getattr(error, "orig", error)).partition("\n")[0]
+    except ProdKitError as error:
+        raise click.ClickException(f"The database cannot be used: {error}") from error
+    except DBAPIError as error:
+        reason = str(error.orig).partition("\n")[0]
         raise click.ClickException(
             f"The database cannot be used: {reason}. Is it running, and is DATABASE_URL right?"
         ) from error

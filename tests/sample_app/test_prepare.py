@@ -118,7 +118,9 @@ def test_unreachable_database_is_told(shop_app: MakeShopApp) -> None:
     result = app.test_cli_runner().invoke(args=["prepare"])
 
     assert result.exit_code == 1
-    assert "is DATABASE_URL right?" in result.output
+    assert "cannot be reached" in result.output
+    assert "DATABASE_URL" in result.output
+    assert "Correct the migration" not in result.output
     assert "top-secret" not in result.output
 
 

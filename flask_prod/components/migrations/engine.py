@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from flask_prod.core.component import Installed
-from flask_prod.core.errors import ProdKitError
+from flask_prod.core.errors import ProdKitError, Unavailable
 
 from .danger import dangers, statements
 from .folder import Folder, find_folder
@@ -161,7 +161,7 @@ class Migrations:
         try:
             return self.engine.connect()
         except SQLAlchemyError as error:
-            raise MigrationError(
+            raise Unavailable(
                 f"The database cannot be reached: {first_line(error)}. DATABASE_URL says where it is, and with "
                 "which user and password."
             ) from error
