@@ -82,7 +82,7 @@ deploy: $(VENV)/.deploy  ## deploy/ anew, from the templates and the sample shop
 	ENVIRONMENT=development $(BIN)/flask --app sample_app prod deploy init all --to deploy --yes
 
 deploy-test: $(VENV)/.deploy  ## deployment files built, started and checked by real programs
-	$(call pytest,deploy,,$(ARGS))
+	$(call pytest,deploy,,$(call marked,deploy))
 
 traps: $(VENV)/.test  ## every known trap, by hand and with the kit; writes docs/traps.md
 	$(BIN)/python -m tests.traps.record
