@@ -152,8 +152,10 @@ class Server:
 
     def __init__(self, prefix: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{prefix}-", dir=TEMP))
-        self._lock = open(self.folder / "lock", "wb")  # noqa: SIM115  # held until `close`: see remove_abandoned
+        # Held until `close`, and under its name only once it is held: see remove_abandoned.
+        self._lock = open(self.folder / "unlocked", "wb")  # noqa: SIM115
         fcntl.flock(self._lock, fcntl.LOCK_EX)
+        os.rename(self.folder / "unlocked", self.folder / "lock")
         self.process = Process(self.folder)
 
     @property

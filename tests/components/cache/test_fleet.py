@@ -82,6 +82,7 @@ def visit_at_once(server: Gunicorn, path: str) -> int:
     return len(runs.read_text().split()) - before
 
 
+@pytest.mark.alone
 def test_t10_stampede(server: Gunicorn) -> None:
     """200 clients on a cold page of 500 ms run its view once, and once more after an invalidation."""
     cold = visit_at_once(server, "/slow/a")
