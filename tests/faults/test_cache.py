@@ -10,7 +10,7 @@ import pytest
 from tests.apps import StartFaultProxy, StartGunicorn
 from tests.servers import HOST, Gunicorn, Valkey, wait_for
 
-from .load import Load, percentile, success
+from .load import Load, in_time, percentile, success
 
 pytestmark = pytest.mark.faults
 
@@ -62,7 +62,7 @@ def serve(gunicorn: StartGunicorn, port: int, backend: str) -> Gunicorn:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize("backend", ["redis", "tiered"])
+@pytest.mark.parametrize("backend", in_time(["tiered", "redis"]))
 def test_t02_redis_is_swallowed(
     gunicorn: StartGunicorn, valkey: Valkey, fault_proxy: StartFaultProxy, backend: str
 ) -> None:

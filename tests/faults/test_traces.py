@@ -162,7 +162,7 @@ def test_outage_is_told_once_and_holds_nobody_up(run: Run, collector: Collector,
 
 @pytest.mark.faults
 @pytest.mark.alone
-@pytest.mark.parametrize(("fault", "protocol"), in_time(CASES))
+@pytest.mark.parametrize(("fault", "protocol"), in_time(CASES, 2))
 def test_t12_collector_away(run: Run, collector: Collector, fault: str, protocol: str) -> None:
     """A collector in trouble adds 5 ms at most to p99 and 20 MB to the memory; the exit takes 3 s at most."""
     address = collector.url if protocol == "http" else collector.grpc_url

@@ -210,7 +210,7 @@ def test_every_exchange_gives_its_own_bytes(make_app: MakeApp, redis_url: str, b
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("backend", in_time(["tiered", "memory"], 1))
+@pytest.mark.parametrize("backend", in_time(["tiered", "memory"]))
 def test_ten_thousand_exchanges(make_app: MakeApp, redis_url: str, backend: str) -> None:
     """In more than ten thousand exchanges on each back end, no answer has a byte of another's; CI plays a part."""
     with world_of(make_app, redis_url, backend) as world:
