@@ -18,19 +18,9 @@ from flask_prod.components.jobs.outbox.relay import look
 from flask_prod.components.jobs.outbox.table import Outbox
 from flask_prod.core.errors import ConfigError, Unavailable
 from tests.apps import MakeApp, StartFaultProxy
-from tests.servers import HOST, Postgres, Valkey, free_port
+from tests.servers import HOST, Valkey, free_port
 
 from ..work import add, prod, send_mail
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, shared_postgres: Postgres, tmp_path: Path) -> Iterator[str]:
-    """Give an empty database of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'outbox.db'}"
-        return
-    with shared_postgres.database() as url:
-        yield url
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from flask_prod.components.jobs.delivery.source import (
 from flask_prod.components.jobs.outbox.source import DatabaseSource
 from flask_prod.components.jobs.outbox.table import Outbox
 from tests.apps import MakeApp
-from tests.servers import Postgres, Process
+from tests.servers import Process
 
 from ..work import add
 from .test_outbox import engine_of, kit_with_database, outbox_of, rows, session_of
@@ -51,16 +51,6 @@ def create_app():
     prod.init_app(app)
     return app
 """
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, shared_postgres: Postgres, tmp_path: Path) -> Iterator[str]:
-    """Give an empty database of each kind."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'jobs.db'}"
-        return
-    with shared_postgres.database() as url:
-        yield url
 
 
 @pytest.fixture
