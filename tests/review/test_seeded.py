@@ -91,7 +91,7 @@ SEEDS = (
     Seed("P312", {"JWT_TOKEN_LOCATION": ["cookies"], "JWT_COOKIE_SECURE": False}),
     Seed("P313", {"WTF_CSRF_ENABLED": False}),
     Seed("P314", {"REMEMBER_COOKIE_SECURE": False}),
-    Seed("P401", {"DATABASE_URL": "sqlite:////srv/shop.db", "DATABASE_TLS": None}),
+    Seed("P401", {"DATABASE_URL": "sqlite:////var/tmp/shop.db", "DATABASE_TLS": None}),
     Seed("P402", {"REDIS_URL": "", "JOBS_OUTBOX": "always"}),
     Seed("P403", {"REDIS_URL": "rediss://redis.example.com:6379/0"}),
     Seed("P404", {"DATABASE_STATEMENT_TIMEOUT": 0}),
